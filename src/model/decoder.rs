@@ -1,0 +1,359 @@
+//! The decoder: token and position in, hidden state out, for packed rows (training, prefill) and for ragged rows over a cache (decoding).
+//!
+//! One function walks the layers; what differs between the uses is only how a row attends. q, k, v are one matrix in memory, and so are
+//! gate and up; `weights.rs` cuts them to the checkpoint's names. Nothing here knows text, problems or losses.
+
+use super::config::Config;
+use super::ops::{self, AttentionShape, CachePlaces, Layout, RopeTable};
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor, Var};
+use std::sync::Arc;
+
+/// Sequences laid end to end: N tokens in all, without padding.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    ids: Arc<Vec<u32>>,
+    layout: Layout,
+}
+
+impl Packed {
+    /// Lays sequences end to end, each with positions from 0. An empty sequence is an error.
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Result<Self> {
+        let (mut ids, mut positions, mut bounds) = (Vec::new(), Vec::new(), vec![0]);
+        for sequence in sequences {
+            ensure!(!sequence.is_empty(), "sequence {} of a packed batch is empty", bounds.len() - 1);
+            ids.extend_from_slice(sequence);
+            positions.extend(0..sequence.len() as u32);
+            bounds.push(ids.len());
+        }
+        ensure!(!ids.is_empty(), "a packed batch needs at least one sequence");
+        Ok(Self { ids: Arc::new(ids), layout: Layout { positions: Arc::new(positions), bounds: Arc::new(bounds) } })
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Starts of the sequences, then N.
+    pub fn bounds(&self) -> &[usize] {
+        &self.layout.bounds
+    }
+}
+
+/// Keys and values of running sequences, one slot each, allocated once.
+#[derive(Debug)]
+pub struct KvCache {
+    /// Per layer keys and values, each (slots, K, capacity, head_dim).
+    layers: Vec<(Tensor, Tensor)>,
+    /// Tokens held per slot.
+    lengths: Vec<usize>,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// A cache of `slots` sequences of at most `capacity` tokens.
+    pub fn new(config: &Config, slots: usize, capacity: usize, device: &Device) -> Result<Self> {
+        let shape = (slots, config.kv_heads, capacity, config.head_dim);
+        let zeros = || Tensor::zeros(shape, candle_core::DType::F32, device);
+        let layers = (0..config.layers).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_>>()?;
+        Ok(Self { layers, lengths: vec![0; slots], capacity })
+    }
+
+    /// Bytes that a cache of this size takes.
+    pub fn bytes(config: &Config, slots: usize, capacity: usize) -> usize {
+        2 * config.layers * slots * config.kv_heads * capacity * config.head_dim * size_of::<f32>()
+    }
+
+    pub fn slots(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Starts a sequence in `slot` with a prompt computed before; what the slot held is overwritten.
+    pub fn start(&mut self, slot: usize, prefix: &Prefix, decoder: &Decoder) -> Result<()> {
+        let n = prefix.length;
+        ensure!(n <= self.capacity, "a prompt of {n} tokens does not fit a cache of {}", self.capacity);
+        let places = CachePlaces { slots: Arc::new(vec![slot; n]), positions: Arc::new((0..n).collect()), capacity: self.capacity };
+        for ((keys, values), rows) in self.layers.iter().zip(&prefix.layers) {
+            ops::cache_write(keys, values, rows, &places, decoder.shape())?;
+        }
+        self.lengths[slot] = n;
+        Ok(())
+    }
+
+    /// Tokens that `slot` holds.
+    pub fn length(&self, slot: usize) -> usize {
+        self.lengths[slot]
+    }
+}
+
+/// One new token for each of B running sequences.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    pub tokens: Vec<u32>,
+    /// Slot of each row in the cache; distinct.
+    pub slots: Vec<usize>,
+}
+
+/// A prompt, computed once: what every attempt at it starts from.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// Per layer the rotated rows (T, (H + 2K) head_dim).
+    layers: Vec<Tensor>,
+    length: usize,
+    /// Logits of the prompt's last token, (V,).
+    pub logits: Vec<f32>,
+}
+
+/// A named parameter as the decoder holds it.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Name in the checkpoint's schema; `qkv_proj` and `gate_up_proj` stand for the parts they hold.
+    pub name: String,
+    pub var: Var,
+}
+
+/// Per token: log-probability of the target, entropy, KL to a reference (0 without one); each (N,), with gradients.
+pub struct TokenStats {
+    pub logprobs: Tensor,
+    pub entropy: Tensor,
+    pub kl: Tensor,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    input_norm: Tensor,
+    qkv: Tensor,
+    qkv_bias: Option<Tensor>,
+    head_norms: Option<(Tensor, Tensor)>,
+    o_proj: Tensor,
+    post_norm: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+}
+
+/// A causal language model of the Qwen2, Qwen3 or Llama family.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    config: Arc<Config>,
+    embed: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    /// Equal to `embed` where the embeddings are tied.
+    head: Tensor,
+    rope: Arc<RopeTable>,
+    device: Device,
+}
+
+impl Decoder {
+    /// Builds a decoder by asking `get(name, shape)` for each parameter, in the order of the checkpoint.
+    pub(super) fn build(config: Config, device: &Device, mut get: impl FnMut(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
+        let (d, hd) = (config.hidden_size, config.head_dim);
+        let qkv = (config.heads + 2 * config.kv_heads) * hd;
+        let embed = get("model.embed_tokens.weight", &[config.vocab_size, d])?;
+        let layers = (0..config.layers)
+            .map(|i| {
+                let mut get = |name: &str, shape: &[usize]| get(&format!("model.layers.{i}.{name}"), shape);
+                Ok(Layer {
+                    input_norm: get("input_layernorm.weight", &[d])?,
+                    qkv: get("self_attn.qkv_proj.weight", &[qkv, d])?,
+                    qkv_bias: config.qkv_bias.then(|| get("self_attn.qkv_proj.bias", &[qkv])).transpose()?,
+                    head_norms: config
+                        .qk_norm
+                        .then(|| Ok::<_, anyhow::Error>((get("self_attn.q_norm.weight", &[hd])?, get("self_attn.k_norm.weight", &[hd])?)))
+                        .transpose()?,
+                    o_proj: get("self_attn.o_proj.weight", &[d, config.heads * hd])?,
+                    post_norm: get("post_attention_layernorm.weight", &[d])?,
+                    gate_up: get("mlp.gate_up_proj.weight", &[2 * config.intermediate_size, d])?,
+                    down: get("mlp.down_proj.weight", &[d, config.intermediate_size])?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let norm = get("model.norm.weight", &[d])?;
+        let head = if config.tie_embeddings { embed.clone() } else { get("lm_head.weight", &[config.vocab_size, d])? };
+        let rope = Arc::new(rope_table(&config));
+        Ok(Self { config: Arc::new(config), embed, layers, norm, head, rope, device: device.clone() })
+    }
+
+    /// Calls `f(name, tensor)` for each parameter, tied embeddings once, and builds the decoder of what it returns.
+    fn map(&self, mut f: impl FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        let mut parameters = self.tensors().into_iter();
+        Self::build((*self.config).clone(), &self.device, |name, _| {
+            let (_, tensor) = parameters.next().context("a decoder has as many parameters as its configuration asks for")?;
+            f(name, &tensor)
+        })
+    }
+
+    /// Parameters with their names in the order of `build`, tied embeddings once.
+    pub(super) fn tensors(&self) -> Vec<(String, Tensor)> {
+        let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.clone())];
+        for (i, layer) in self.layers.iter().enumerate() {
+            let mut push = |name: &str, tensor: &Tensor| all.push((format!("model.layers.{i}.{name}"), tensor.clone()));
+            push("input_layernorm.weight", &layer.input_norm);
+            push("self_attn.qkv_proj.weight", &layer.qkv);
+            if let Some(bias) = &layer.qkv_bias {
+                push("self_attn.qkv_proj.bias", bias);
+            }
+            if let Some((q, k)) = &layer.head_norms {
+                push("self_attn.q_norm.weight", q);
+                push("self_attn.k_norm.weight", k);
+            }
+            push("self_attn.o_proj.weight", &layer.o_proj);
+            push("post_attention_layernorm.weight", &layer.post_norm);
+            push("mlp.gate_up_proj.weight", &layer.gate_up);
+            push("mlp.down_proj.weight", &layer.down);
+        }
+        all.push(("model.norm.weight".to_owned(), self.norm.clone()));
+        if !self.config.tie_embeddings {
+            all.push(("lm_head.weight".to_owned(), self.head.clone()));
+        }
+        all
+    }
+
+    /// A copy whose parameters are variables of its own, to be trained.
+    pub fn trainable(&self) -> Result<(Self, Vec<Parameter>)> {
+        let mut parameters = Vec::new();
+        let decoder = self.map(|name, tensor| {
+            let var = Var::from_tensor(&tensor.copy()?)?;
+            parameters.push(Parameter { name: name.to_owned(), var: var.clone() });
+            Ok(var.into_inner())
+        })?;
+        Ok((decoder, parameters))
+    }
+
+    /// A view on the same memory without gradients: it follows the optimiser's steps.
+    pub fn frozen(&self) -> Result<Self> {
+        self.map(|_, tensor| Ok(tensor.detach()))
+    }
+
+    /// A copy that later optimiser steps do not reach, without gradients.
+    pub fn snapshot(&self) -> Result<Self> {
+        self.map(|_, tensor| Ok(tensor.detach().copy()?))
+    }
+
+    /// A copy without gradients, every parameter times `factor`.
+    pub fn snapshot_scaled(&self, factor: f64) -> Result<Self> {
+        self.map(|_, tensor| Ok((tensor.detach() * factor)?))
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(super) fn shape(&self) -> AttentionShape {
+        AttentionShape { heads: self.config.heads, kv_heads: self.config.kv_heads, head_dim: self.config.head_dim }
+    }
+
+    /// Hidden states after the last norm, (N, D), tracked where the parameters are variables.
+    pub fn hidden(&self, batch: &Packed) -> Result<Tensor> {
+        let layout = &batch.layout;
+        self.walk(&batch.ids, &layout.positions, |_, qkv| Ok(ops::attention(qkv, layout, self.shape())?))
+    }
+
+    /// Log-probability of `targets` (N), entropy and, with a reference's hidden states and model, KL to it, for rows of `hidden` (N, D).
+    ///
+    /// Logits exist only for a chunk of rows at a time, here and in the backward pass.
+    pub fn token_stats(&self, hidden: &Tensor, targets: &[u32], temperature: f32, reference: Option<(&Tensor, &Self)>) -> Result<TokenStats> {
+        let reference = reference.map(|(hidden, model)| (hidden, &model.head));
+        let stats = ops::token_stats(hidden, &self.head, targets, temperature, reference)?; // (N, 3)
+        let column = |i: usize| stats.narrow(1, i, 1)?.squeeze(1);
+        Ok(TokenStats { logprobs: column(0)?, entropy: column(1)?, kl: column(2)? })
+    }
+
+    /// Log-probabilities of `targets`, (N,).
+    pub fn logprobs(&self, hidden: &Tensor, targets: &[u32], temperature: f32) -> Result<Tensor> {
+        Ok(self.token_stats(hidden, targets, temperature, None)?.logprobs)
+    }
+
+    /// Logits of rows of `hidden` (N, D): (N, V).
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(hidden, &self.head, None)?)
+    }
+
+    /// Rows `ids` of `hidden`, in that order.
+    pub fn select(&self, hidden: &Tensor, ids: Vec<u32>) -> Result<Tensor> {
+        Ok(ops::select_rows(hidden, &Arc::new(ids))?)
+    }
+
+    /// Computes prompts, each once, for all the attempts that will start from them.
+    pub fn prefill(&self, prompts: &Packed) -> Result<Vec<Prefix>> {
+        let layout = &prompts.layout;
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let hidden = self.walk(&prompts.ids, &layout.positions, |_, qkv| {
+            layers.push(qkv.clone());
+            Ok(ops::attention(qkv, layout, self.shape())?)
+        })?;
+        // Two rows at least: a product with one row takes another path through the kernels and differs in its last bits.
+        let mut last: Vec<u32> = layout.bounds[1..].iter().map(|end| *end as u32 - 1).collect();
+        last.extend_from_within(..usize::from(last.len() == 1));
+        let logits = self.logits(&self.select(&hidden, last)?)?.to_vec2::<f32>()?;
+        layout
+            .bounds
+            .windows(2)
+            .zip(logits)
+            .map(|(w, logits)| {
+                let rows = layers.iter().map(|l| l.narrow(0, w[0], w[1] - w[0])).collect::<candle_core::Result<_>>()?;
+                Ok(Prefix { layers: rows, length: w[1] - w[0], logits })
+            })
+            .collect()
+    }
+
+    /// Appends one token to each running sequence and returns the logits of what comes next, (B, V), without gradients.
+    pub fn decode(&self, rows: &Rows, cache: &mut KvCache) -> Result<Tensor> {
+        let (mut tokens, mut slots) = (rows.tokens.clone(), rows.slots.clone());
+        let positions = slots.iter().map(|s| cache.lengths[*s]).collect::<Vec<_>>();
+        if let Some(i) = positions.iter().position(|p| *p >= cache.capacity) {
+            anyhow::bail!("slot {} is full: its cache holds {} tokens", slots[i], cache.capacity);
+        }
+        for slot in &slots {
+            cache.lengths[*slot] += 1;
+        }
+        let mut positions = positions;
+        if tokens.len() == 1 {
+            // As in `prefill`: never a single row. The second one writes the same values to the same place.
+            tokens.push(tokens[0]);
+            slots.push(slots[0]);
+            positions.push(positions[0]);
+        }
+        let places = CachePlaces { slots: Arc::new(slots), positions: Arc::new(positions.clone()), capacity: cache.capacity };
+        let row_positions = Arc::new(positions.iter().map(|p| *p as u32).collect());
+        let hidden = self.walk(&Arc::new(tokens), &row_positions, |layer, qkv| {
+            let (keys, values) = &cache.layers[layer];
+            ops::cache_write(keys, values, qkv, &places, self.shape())?;
+            Ok(ops::attention_step(qkv, keys, values, &places, self.shape())?)
+        })?;
+        Ok(self.logits(&hidden)?.narrow(0, 0, rows.tokens.len())?)
+    }
+
+    /// The layers: `attend(layer, qkv)` gets the rotated rows (N, (H + 2K) head_dim) and gives (N, H head_dim).
+    fn walk(&self, ids: &Arc<Vec<u32>>, positions: &Arc<Vec<u32>>, mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let eps = self.config.rms_norm_eps;
+        let mut x = ops::embed(&self.embed, ids)?; // (N, D)
+        for (i, layer) in self.layers.iter().enumerate() {
+            let h = ops::rms_norm(&x, &layer.input_norm, eps)?;
+            let mut qkv = ops::linear(&h, &layer.qkv, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
+            if let Some((q_norm, k_norm)) = &layer.head_norms {
+                qkv = ops::head_norm(&qkv, q_norm, k_norm, self.shape(), eps)?;
+            }
+            let qkv = ops::rope(&qkv, positions, &self.rope, self.shape())?;
+            let attended = attend(i, &qkv)?; // (N, H head_dim)
+            x = (x + ops::linear(&attended, &layer.o_proj, None)?)?;
+            let h = ops::rms_norm(&x, &layer.post_norm, eps)?;
+            let h = ops::swiglu(&ops::linear(&h, &layer.gate_up, None)?)?; // (N, F)
+            x = (x + ops::linear(&h, &layer.down, None)?)?;
+        }
+        Ok(ops::rms_norm(&x, &self.norm, eps)?)
+    }
+}
+
+fn rope_table(config: &Config) -> RopeTable {
+    let frequencies = config.inverse_frequencies();
+    let angles = |f: fn(f64) -> f64| {
+        (0..config.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect::<Vec<_>>()
+    };
+    RopeTable { cos: angles(f64::cos), sin: angles(f64::sin), positions: config.max_positions }
+}

@@ -1,0 +1,123 @@
+//! The language-model head without its logits: per row the target's log-probability, the entropy, and the KL to a reference.
+//!
+//! With z the logits over temperature and p = softmax(z): lp = z_target - logsumexp(z), H = -sum(p log p),
+//! KL = sum(p (log p - log q)). Gradients: dlp/dz = onehot - p, dH/dz = -p (log p + H), dKL/dz = p (log p - log q - KL).
+//! Rows go through in chunks, so memory is a chunk's logits and not (N, V); the backward pass computes the logits again.
+
+use super::{Mat, Threads, exp, matmul, max, zip_sum};
+use rayon::prelude::*;
+
+/// Logits held at once, in elements.
+const CHUNK: usize = 1 << 21;
+
+/// Columns of the statistics.
+pub const COLUMNS: usize = 3;
+
+/// What one evaluation of the head needs beside hidden states and weights.
+pub struct Stats {
+    /// Target id of each row.
+    pub targets: Vec<u32>,
+    pub temperature: f32,
+    /// Hidden states (N, D') and head weights (V, D') of a reference, whose distribution is taken at the same temperature.
+    pub reference: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Stats {
+    fn logits(&self, h: &[f32], w: &[f32], v: usize) -> Vec<f32> {
+        let d = w.len() / v;
+        let rows = h.len() / d;
+        let mut z = vec![0f32; rows * v];
+        matmul(&mut z, v, Mat::new(h, rows, d), Mat::new(w, v, d).t(), 1.0 / self.temperature, 0.0, Threads::All);
+        z
+    }
+
+    /// Logits of the reference for rows `from..from + rows`.
+    fn reference_logits(&self, from: usize, rows: usize, v: usize) -> Option<Vec<f32>> {
+        let (h, w) = self.reference.as_ref()?;
+        let d = w.len() / v;
+        Some(self.logits(&h[from * d..(from + rows) * d], w, v))
+    }
+}
+
+/// `h` (N, D), `w` (V, D); the result is (N, 3): log-probability, entropy, KL (0 without a reference).
+pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
+    let d = w.len() / v;
+    let n = stats.targets.len();
+    let rows = (CHUNK / v).clamp(1, n.max(1));
+    let mut out = vec![0f32; n * COLUMNS];
+    for from in (0..n).step_by(rows) {
+        let to = (from + rows).min(n);
+        let mut z = stats.logits(&h[from * d..to * d], w, v);
+        let mut q = stats.reference_logits(from, to - from, v).unwrap_or_default();
+        let q_rows: Vec<&mut [f32]> = rows_or_empty(&mut q, v, to - from);
+        z.par_chunks_exact_mut(v)
+            .zip(q_rows)
+            .zip(out[from * COLUMNS..to * COLUMNS].par_chunks_exact_mut(COLUMNS))
+            .zip(&stats.targets[from..to])
+            .for_each(|(((z, q), out), target)| {
+                log_softmax(z);
+                out[0] = z[*target as usize];
+                out[1] = -zip_sum(z, z, |lp, _| exp(lp) * lp);
+                if !q.is_empty() {
+                    log_softmax(q);
+                    out[2] = zip_sum(z, q, |lp, lq| exp(lp) * (lp - lq));
+                }
+            });
+    }
+    out
+}
+
+/// Gradients for `h` (N, D) and `w` (V, D), given `out` and its gradient `dout`, both (N, 3).
+pub fn token_stats_backward(h: &[f32], w: &[f32], v: usize, stats: &Stats, out: &[f32], dout: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let d = w.len() / v;
+    let n = stats.targets.len();
+    let rows = (CHUNK / v).clamp(1, n.max(1));
+    let (mut dh, mut dw) = (vec![0f32; h.len()], vec![0f32; w.len()]);
+    let scale = 1.0 / stats.temperature;
+    for from in (0..n).step_by(rows) {
+        let to = (from + rows).min(n);
+        let mut z = stats.logits(&h[from * d..to * d], w, v);
+        let mut q = stats.reference_logits(from, to - from, v).unwrap_or_default();
+        let q_rows = rows_or_empty(&mut q, v, to - from);
+        z.par_chunks_exact_mut(v)
+            .zip(q_rows)
+            .zip(out[from * COLUMNS..to * COLUMNS].par_chunks_exact(COLUMNS))
+            .zip(dout[from * COLUMNS..to * COLUMNS].par_chunks_exact(COLUMNS))
+            .zip(&stats.targets[from..to])
+            .for_each(|((((z, q), out), dout), target)| {
+                log_softmax(z);
+                if !q.is_empty() {
+                    log_softmax(q);
+                }
+                let (dlp, dh, dkl) = (dout[0], dout[1], dout[2]);
+                let (entropy, kl) = (out[1], out[2]);
+                if q.is_empty() || dkl == 0.0 {
+                    for z in z.iter_mut() {
+                        *z = -exp(*z) * (dlp + dh * (*z + entropy));
+                    }
+                } else {
+                    for (z, q) in z.iter_mut().zip(q.iter()) {
+                        *z = exp(*z) * (dkl * (*z - q - kl) - dlp - dh * (*z + entropy));
+                    }
+                }
+                z[*target as usize] += dlp;
+            });
+        let dz = Mat::new(&z, to - from, v);
+        matmul(&mut dh[from * d..to * d], d, dz, Mat::new(w, v, d), scale, 0.0, Threads::All);
+        matmul(&mut dw, d, dz.t(), Mat::new(&h[from * d..to * d], to - from, d), scale, 1.0, Threads::All);
+    }
+    (dh, dw)
+}
+
+/// The rows of `q`, or as many empty ones.
+fn rows_or_empty(q: &mut [f32], v: usize, rows: usize) -> Vec<&mut [f32]> {
+    if q.is_empty() { (0..rows).map(|_| Default::default()).collect() } else { q.chunks_exact_mut(v).collect() }
+}
+
+fn log_softmax(z: &mut [f32]) {
+    let top = max(z);
+    let log_sum = zip_sum(z, z, |x, _| exp(x - top)).ln() + top;
+    for z in z.iter_mut() {
+        *z -= log_sum;
+    }
+}

@@ -1,0 +1,207 @@
+//! The CPU kernels on plain `f32` slices, forward and backward: what `ops.rs` wraps for autograd.
+//!
+//! Layouts are row-major and contiguous. Every sum runs in an order that depends on the shapes alone, never on the number of threads
+//! or on which rows share a batch, so results are reproducible bit for bit. Nothing here knows tensors, graphs or models.
+
+mod attention;
+mod elementwise;
+mod head;
+mod norm;
+
+pub(crate) use attention::{AttentionShape, Places, attention, attention_backward, attention_step, cache_write};
+pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, scatter_add_rows, swiglu, swiglu_backward};
+pub(crate) use head::{COLUMNS, Stats, token_stats, token_stats_backward};
+pub(crate) use norm::{rms_norm, rms_norm_backward};
+
+use gemm::Parallelism;
+
+/// One operand of a product: a matrix with `rows` x `cols` elements at strides (`rs`, `cs`) from `data[0]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Mat<'a> {
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub cols: usize,
+    pub rs: usize,
+    pub cs: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// A contiguous row-major matrix.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Row-major with `rs` elements from row to row.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, rs: usize) -> Self {
+        let mat = Self { data, rows, cols, rs, cs: 1 };
+        mat.check();
+        mat
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, rs: self.cs, cs: self.rs, ..self }
+    }
+
+    fn check(&self) {
+        if self.rows > 0 && self.cols > 0 {
+            assert!((self.rows - 1) * self.rs + (self.cols - 1) * self.cs < self.data.len(), "operand reaches past its slice");
+        }
+    }
+}
+
+/// Whether a product may be split over threads. Splitting never changes the result.
+#[derive(Clone, Copy)]
+pub(crate) enum Threads {
+    One,
+    All,
+}
+
+/// `out = beta * out + alpha * a b`, with `out` row-major, `out_rs` elements from row to row.
+pub(crate) fn matmul(out: &mut [f32], out_rs: usize, a: Mat, b: Mat, alpha: f32, beta: f32, threads: Threads) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert_eq!(k, b.rows, "inner sizes of a product differ");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!((m - 1) * out_rs + n <= out.len(), "product reaches past its output");
+    a.check();
+    b.check();
+    let parallelism = match threads {
+        Threads::All if m * n * k > 64 * 1024 && rayon::current_num_threads() > 1 => Parallelism::Rayon(0),
+        _ => Parallelism::None,
+    };
+    // SAFETY: the three asserts above bound every address that the strides reach; `out` is borrowed mutably, so it aliases neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_rs as isize,
+            beta != 0.0,
+            a.data.as_ptr(),
+            a.cs as isize,
+            a.rs as isize,
+            b.data.as_ptr(),
+            b.cs as isize,
+            b.rs as isize,
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Lanes of the accumulators below: fixed, so that sums do not depend on the machine's vector width.
+const LANES: usize = 16;
+
+/// Sum of `f(a_i, b_i)`, accumulated in `LANES` partial sums.
+#[inline(always)]
+pub(crate) fn zip_sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut acc = [0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for i in 0..LANES {
+            acc[i] += f(x[i], y[i]);
+        }
+    }
+    for (i, (x, y)) in a_rest.iter().zip(b_rest).enumerate() {
+        acc[i] += f(*x, *y);
+    }
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            acc[i] += acc[i + half];
+        }
+    }
+    acc[0]
+}
+
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut acc = [0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for i in 0..LANES {
+            acc[i] = x[i].mul_add(y[i], acc[i]);
+        }
+    }
+    for (i, (x, y)) in a_rest.iter().zip(b_rest).enumerate() {
+        acc[i] = x.mul_add(*y, acc[i]);
+    }
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            acc[i] += acc[i + half];
+        }
+    }
+    acc[0]
+}
+
+/// `y += s * x`.
+#[inline(always)]
+pub(crate) fn axpy(y: &mut [f32], s: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = s.mul_add(*x, *y);
+    }
+}
+
+/// The largest element, and NaN if there is one, so that damage does not hide behind a softmax.
+#[inline(always)]
+pub(crate) fn max(a: &[f32]) -> f32 {
+    let mut acc = [f32::NEG_INFINITY; LANES];
+    let chunks = a.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    let pick = |m: f32, x: f32| if x > m || x.is_nan() { x } else { m };
+    for x in chunks {
+        for i in 0..LANES {
+            acc[i] = pick(acc[i], x[i]);
+        }
+    }
+    acc.iter().chain(rest).fold(f32::NEG_INFINITY, |m, x| if m.is_nan() { m } else { pick(m, *x) })
+}
+
+/// Turns scores into probabilities in place and returns log(sum(exp(score))).
+#[inline(always)]
+pub(crate) fn softmax_in_place(row: &mut [f32]) -> f32 {
+    let top = max(row);
+    for x in row.iter_mut() {
+        *x = exp(*x - top);
+    }
+    let sum = zip_sum(row, row, |x, _| x);
+    let scale = 1.0 / sum;
+    for x in row.iter_mut() {
+        *x *= scale;
+    }
+    top + sum.ln()
+}
+
+/// A raw pointer that several threads may hold, each writing elements that no other touches.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(*mut f32, usize);
+
+impl Shared {
+    pub fn new(data: &mut [f32]) -> Self {
+        Self(data.as_mut_ptr(), data.len())
+    }
+
+    /// The elements from `start` on, `len` of them.
+    ///
+    /// # Safety
+    /// No two live slices from one `Shared` may overlap, and the borrowed data must outlive them.
+    pub unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+        assert!(start + len <= self.1, "slice past the end of shared data");
+        // SAFETY: in bounds by the assert; disjointness is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+// SAFETY: `slice` hands out disjoint parts only (its contract), so threads never share an element.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}

@@ -1,0 +1,15 @@
+//! The language model: configuration, decoder, operations, caches, weights on disk, tokenizer and chat template.
+//!
+//! It knows tensors and text, and no `Problem`: what to ask and whether an answer is right is decided on other floors. All models are
+//! read and written as Hugging Face folders that `transformers` loads unchanged.
+
+mod config;
+mod decoder;
+mod kernels;
+pub(crate) mod ops;
+//pub mod text;
+mod weights;
+
+pub use config::{Architecture, Config, RopeScaling, Shape};
+pub use decoder::{Decoder, KvCache, Packed, Parameter, Prefix, Rows, TokenStats};
+pub use weights::{checkpoint_parts, load, save, weights_hash};

@@ -1,0 +1,460 @@
+//! The fused forms: candle custom operations around `kernels/`, each with its backward pass.
+//!
+//! A gradient is computed only for arguments that lead to a variable, so frozen weights cost nothing in the backward pass.
+
+use super::{CachePlaces, RopeTable, kernels};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, InplaceOp3, Layout, Result, Shape, Storage, Tensor};
+use kernels::{AttentionShape, COLUMNS, Mat, Places, Threads, matmul};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// The elements of a contiguous f32 operand.
+fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let (from, to) = layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op: "distill fused op" }.bt())?;
+    Ok(&storage.as_slice::<f32>()?[from..to])
+}
+
+/// Runs `f` on the elements of a CPU tensor, made contiguous first where it is not.
+fn with<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let t = t.contiguous()?;
+    let (storage, layout) = t.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(cpu) => Ok(f(slice(cpu, layout)?)),
+        _ => candle_core::bail!("a fused operation was given a tensor that is not on the cpu"),
+    }
+}
+
+fn tensor(data: Vec<f32>, like: &Tensor) -> Result<Tensor> {
+    Tensor::from_vec(data, like.shape(), like.device())
+}
+
+fn output(data: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
+    Ok((CpuStorage::F32(data), shape.into()))
+}
+
+pub(super) struct Linear;
+
+impl Linear {
+    fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, n: usize, d: usize, o: usize) -> Vec<f32> {
+        let mut y = vec![0f32; n * o];
+        matmul(&mut y, o, Mat::new(x, n, d), Mat::new(w, o, d).t(), 1.0, 0.0, Threads::All);
+        if let Some(bias) = bias {
+            kernels::add_rows(&mut y, bias);
+        }
+        y
+    }
+
+    fn dims(l1: &Layout, l2: &Layout) -> Result<(usize, usize, usize)> {
+        let ((n, d), (o, d2)) = (l1.shape().dims2()?, l2.shape().dims2()?);
+        if d != d2 {
+            candle_core::bail!("linear: input has width {d}, weight {:?}", l2.shape());
+        }
+        Ok((n, d, o))
+    }
+
+    fn backward(x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((n, d), o) = (x.dims2()?, w.dim(0)?);
+        let dx = x.track_op().then(|| {
+            let mut dx = vec![0f32; n * d];
+            with(dy, |dy| with(w, |w| matmul(&mut dx, d, Mat::new(dy, n, o), Mat::new(w, o, d), 1.0, 0.0, Threads::All)))??;
+            tensor(dx, x)
+        });
+        let dw = w.track_op().then(|| {
+            let mut dw = vec![0f32; o * d];
+            with(dy, |dy| with(x, |x| matmul(&mut dw, d, Mat::new(dy, n, o).t(), Mat::new(x, n, d), 1.0, 0.0, Threads::All)))??;
+            tensor(dw, w)
+        });
+        Ok((dx.transpose()?, dw.transpose()?))
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, d, o) = Self::dims(l1, l2)?;
+        output(Self::forward(slice(s1, l1)?, slice(s2, l2)?, None, n, d, o), (n, o))
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Self::backward(x, w, dy)
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear with bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n, d, o) = Self::dims(l1, l2)?;
+        output(Self::forward(slice(s1, l1)?, slice(s2, l2)?, Some(slice(s3, l3)?), n, d, o), (n, o))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = Self::backward(x, w, dy)?;
+        let db = if bias.track_op() {
+            let mut db = vec![0f32; bias.elem_count()];
+            with(dy, |dy| dy.chunks_exact(db.len()).for_each(|row| kernels::axpy(&mut db, 1.0, row)))?;
+            Some(tensor(db, bias)?)
+        } else {
+            None
+        };
+        Ok((dx, dw, db))
+    }
+}
+
+/// Gather of rows; its gradient adds rows up in the order of `ids`.
+pub(super) struct Rows {
+    pub ids: Arc<Vec<u32>>,
+}
+
+impl CustomOp1 for Rows {
+    fn name(&self) -> &'static str {
+        "rows"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, d) = l.shape().dims2()?;
+        if let Some(id) = self.ids.iter().find(|id| **id as usize >= rows) {
+            candle_core::bail!("row {id} of a table with {rows} rows");
+        }
+        output(kernels::gather_rows(slice(s, l)?, d, &self.ids), (self.ids.len(), d))
+    }
+
+    fn bwd(&self, table: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (rows, d) = table.dims2()?;
+        Ok(Some(tensor(with(dy, |dy| kernels::scatter_add_rows(dy, d, &self.ids, rows))?, table)?))
+    }
+}
+
+pub(super) struct RmsNorm {
+    pub eps: f32,
+}
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((_, d), d2) = (l1.shape().dims2()?, l2.shape().dims1()?);
+        if d != d2 {
+            candle_core::bail!("rms_norm: input has width {d}, weight {d2}");
+        }
+        output(kernels::rms_norm(slice(s1, l1)?, slice(s2, l2)?, self.eps), l1.shape())
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = with(x, |x| with(w, |w| with(dy, |dy| kernels::rms_norm_backward(x, w, dy, self.eps))))???;
+        Ok((Some(tensor(dx, x)?), Some(tensor(dw, w)?)))
+    }
+}
+
+pub(super) struct HeadNorm {
+    pub shape: AttentionShape,
+    pub eps: f32,
+}
+
+impl HeadNorm {
+    /// Heads of each row in `qkv`, gathered as (rows * heads, head_dim): query heads, then key heads.
+    fn split(&self, qkv: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (q_width, k_width) = (self.shape.heads * self.shape.head_dim, self.shape.kv_heads * self.shape.head_dim);
+        let rows = qkv.chunks_exact(self.shape.width());
+        (
+            rows.clone().flat_map(|row| &row[..q_width]).copied().collect(),
+            rows.flat_map(|row| &row[q_width..q_width + k_width]).copied().collect(),
+        )
+    }
+
+    /// Puts query and key heads back over a copy of `qkv`.
+    fn join(&self, qkv: &[f32], q: &[f32], k: &[f32]) -> Vec<f32> {
+        let (q_width, k_width) = (self.shape.heads * self.shape.head_dim, self.shape.kv_heads * self.shape.head_dim);
+        let mut y = qkv.to_vec();
+        for ((row, q), k) in y.chunks_exact_mut(self.shape.width()).zip(q.chunks_exact(q_width)).zip(k.chunks_exact(k_width)) {
+            row[..q_width].copy_from_slice(q);
+            row[q_width..q_width + k_width].copy_from_slice(k);
+        }
+        y
+    }
+}
+
+impl CustomOp3 for HeadNorm {
+    fn name(&self) -> &'static str {
+        "head_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let qkv = slice(s1, l1)?;
+        let (q, k) = self.split(qkv);
+        let q = kernels::rms_norm(&q, slice(s2, l2)?, self.eps);
+        let k = kernels::rms_norm(&k, slice(s3, l3)?, self.eps);
+        output(self.join(qkv, &q, &k), l1.shape())
+    }
+
+    fn bwd(
+        &self,
+        qkv: &Tensor,
+        q_weight: &Tensor,
+        k_weight: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (q, k) = with(qkv, |x| self.split(x))?;
+        let (dq, dk) = with(dy, |dy| self.split(dy))?;
+        let (dq, dq_weight) = with(q_weight, |w| kernels::rms_norm_backward(&q, w, &dq, self.eps))?;
+        let (dk, dk_weight) = with(k_weight, |w| kernels::rms_norm_backward(&k, w, &dk, self.eps))?;
+        let dx = with(dy, |dy| self.join(dy, &dq, &dk))?;
+        Ok((Some(tensor(dx, qkv)?), Some(tensor(dq_weight, q_weight)?), Some(tensor(dk_weight, k_weight)?)))
+    }
+}
+
+pub(super) struct Rope {
+    pub positions: Arc<Vec<u32>>,
+    pub table: Arc<RopeTable>,
+    pub shape: AttentionShape,
+}
+
+impl Rope {
+    fn rotate(&self, x: &[f32], back: bool) -> Vec<f32> {
+        let heads = self.shape.heads + self.shape.kv_heads;
+        kernels::rope(x, self.shape.width(), heads, self.shape.head_dim, &self.positions, &self.table.cos, &self.table.sin, back)
+    }
+}
+
+impl CustomOp1 for Rope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        output(self.rotate(slice(s, l)?, false), l.shape())
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(tensor(with(dy, |dy| self.rotate(dy, true))?, x)?))
+    }
+}
+
+pub(super) struct Attention {
+    pub bounds: Arc<Vec<usize>>,
+    pub shape: AttentionShape,
+}
+
+impl CustomOp1 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, width) = l.shape().dims2()?;
+        if width != self.shape.width() || self.bounds.last() != Some(&n) {
+            candle_core::bail!("attention: qkv is {:?}, the shape wants width {}, the bounds {:?}", l.shape(), self.shape.width(), self.bounds);
+        }
+        let out = kernels::attention(slice(s, l)?, &self.bounds, self.shape);
+        output(out, (n, self.shape.heads * self.shape.head_dim))
+    }
+
+    fn bwd(&self, qkv: &Tensor, out: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
+        let dqkv = with(qkv, |qkv| {
+            with(out, |out| with(dout, |dout| kernels::attention_backward(qkv, out, dout, &self.bounds, self.shape)))
+        })???;
+        Ok(Some(tensor(dqkv, qkv)?))
+    }
+}
+
+pub(super) struct SwiGlu;
+
+impl CustomOp1 for SwiGlu {
+    fn name(&self) -> &'static str {
+        "swiglu"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, width) = l.shape().dims2()?;
+        output(kernels::swiglu(slice(s, l)?, width / 2), (n, width / 2))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let f = x.dim(1)? / 2;
+        Ok(Some(tensor(with(x, |x| with(dy, |dy| kernels::swiglu_backward(x, dy, f)))??, x)?))
+    }
+}
+
+pub(super) struct TokenStats {
+    pub vocabulary: usize,
+    pub stats: kernels::Stats,
+}
+
+impl CustomOp2 for TokenStats {
+    fn name(&self) -> &'static str {
+        "token_stats"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let out = kernels::token_stats(slice(s1, l1)?, slice(s2, l2)?, self.vocabulary, &self.stats);
+        output(out, (self.stats.targets.len(), COLUMNS))
+    }
+
+    fn bwd(&self, h: &Tensor, w: &Tensor, out: &Tensor, dout: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dh, dw) = with(h, |h| {
+            with(w, |w| {
+                with(out, |out| with(dout, |dout| kernels::token_stats_backward(h, w, self.vocabulary, &self.stats, out, dout)))
+            })
+        })????;
+        Ok((Some(tensor(dh, h)?), Some(tensor(dw, w)?)))
+    }
+}
+
+pub(super) struct CacheWrite {
+    pub places: CachePlaces,
+    pub shape: AttentionShape,
+    /// Values instead of keys.
+    pub values: bool,
+}
+
+impl InplaceOp2 for CacheWrite {
+    fn name(&self) -> &'static str {
+        "cache_write"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, rows: &CpuStorage, rows_l: &Layout) -> Result<()> {
+        let rows = slice(rows, rows_l)?;
+        let part = if self.values { self.shape.value(0) } else { self.shape.key(0) };
+        kernels::cache_write(slice_mut(dst, dst_l)?, rows, self.shape.width(), part, &places(&self.places), self.shape);
+        Ok(())
+    }
+}
+
+pub(super) struct AttentionStep {
+    pub places: CachePlaces,
+    pub shape: AttentionShape,
+}
+
+impl CustomOp3 for AttentionStep {
+    fn name(&self) -> &'static str {
+        "attention_step"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let out = kernels::attention_step(slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?, &places(&self.places), self.shape);
+        output(out, (self.places.slots.len(), self.shape.heads * self.shape.head_dim))
+    }
+}
+
+fn places(p: &CachePlaces) -> Places<'_> {
+    Places { slots: &p.slots, positions: &p.positions, capacity: p.capacity }
+}
+
+fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let (from, to) = layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op: "distill in-place op" }.bt())?;
+    match storage {
+        CpuStorage::F32(data) => Ok(&mut data[from..to]),
+        _ => candle_core::bail!("an in-place operation was given a tensor that is not f32"),
+    }
+}
+
+/// Which running mean of the gradient.
+#[derive(Clone, Copy)]
+pub(crate) enum Moment {
+    First,
+    Second,
+}
+
+/// `moment = beta * moment + (1 - beta) * g` in place, with g the gradient times `scale`, squared for the second moment.
+pub(crate) struct Ema {
+    pub moment: Moment,
+    pub beta: f32,
+    pub scale: f32,
+}
+
+impl InplaceOp2 for Ema {
+    fn name(&self) -> &'static str {
+        "ema"
+    }
+
+    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, grad: &CpuStorage, grad_l: &Layout) -> Result<()> {
+        let (m, g) = (slice_mut(dst, dst_l)?, slice(grad, grad_l)?);
+        let (beta, scale) = (self.beta, self.scale);
+        m.par_iter_mut().zip(g).with_min_len(1 << 14).for_each(|(m, g)| {
+            let g = g * scale;
+            let g = if matches!(self.moment, Moment::First) { g } else { g * g };
+            *m = beta * *m + (1.0 - beta) * g;
+        });
+        Ok(())
+    }
+}
+
+/// `w = w * decay - rate * m / (sqrt(v) / root + eps)` in place: AdamW's step once the moments are up to date.
+struct Apply {
+    decay: f32,
+    rate: f32,
+    root: f32,
+    eps: f32,
+}
+
+impl InplaceOp3 for Apply {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(
+        &self,
+        dst: &mut CpuStorage,
+        dst_l: &Layout,
+        m: &CpuStorage,
+        m_l: &Layout,
+        v: &CpuStorage,
+        v_l: &Layout,
+    ) -> Result<()> {
+        let (w, m, v) = (slice_mut(dst, dst_l)?, slice(m, m_l)?, slice(v, v_l)?);
+        w.par_iter_mut().zip(m).zip(v).with_min_len(1 << 14).for_each(|((w, m), v)| {
+            *w = *w * self.decay - self.rate * m / (v.sqrt() / self.root + self.eps);
+        });
+        Ok(())
+    }
+}
+
+/// AdamW's update of `weight` from its moments at step `t` (from 1).
+pub(crate) fn adamw_apply(weight: &Tensor, m: &Tensor, v: &Tensor, t: i32, lr: f64, betas: (f64, f64), eps: f64, decay: f64) -> Result<()> {
+    let apply = Apply {
+        decay: (1.0 - lr * decay) as f32,
+        rate: (lr / (1.0 - betas.0.powi(t))) as f32,
+        root: (1.0 - betas.1.powi(t)).sqrt() as f32,
+        eps: eps as f32,
+    };
+    weight.inplace_op3(m, v, &apply)
+}

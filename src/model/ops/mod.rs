@@ -1,0 +1,147 @@
+//! The decoder's operations, each in two forms that a test holds against each other: fused with its own backward pass on the CPU in f32,
+//! and composed of candle's differentiable operations (`reference.rs`) everywhere else.
+//!
+//! None of candle's fused operations is used: `softmax_last_dim`, `rms_norm`, `layer_norm`, `rope` and `sdpa` of candle-nn have no backward
+//! pass and cut the graph without an error. candle-nn is not a dependency, and clippy.toml disallows `apply_op*_no_bwd` outside this folder.
+
+mod fused;
+pub(crate) mod reference;
+
+use super::kernels;
+use candle_core::{DType, Result, Tensor};
+use std::sync::Arc;
+
+pub(crate) use fused::{Ema, Moment, adamw_apply};
+pub(crate) use kernels::AttentionShape;
+
+/// Angles of the rotary embedding, precomputed in f32.
+#[derive(Debug)]
+pub(crate) struct RopeTable {
+    /// (positions, head_dim / 2)
+    pub cos: Vec<f32>,
+    pub sin: Vec<f32>,
+    pub positions: usize,
+}
+
+/// Rows of several sequences laid end to end, without padding.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Position of each row in its sequence.
+    pub positions: Arc<Vec<u32>>,
+    /// Starts of the sequences, then the number of rows.
+    pub bounds: Arc<Vec<usize>>,
+}
+
+/// Whether the fused form covers this tensor.
+fn is_fused(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+/// `x` (N, D) times the transposed `weight` (O, D), plus `bias` (O,): (N, O).
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match (is_fused(x), bias) {
+        (true, None) => x.apply_op2(weight, fused::Linear),
+        (true, Some(bias)) => x.apply_op3(weight, bias, fused::Linear),
+        (false, bias) => reference::linear(x, weight, bias),
+    }
+}
+
+/// Rows `ids` of `table` (V, D): (N, D).
+pub(crate) fn embed(table: &Tensor, ids: &Arc<Vec<u32>>) -> Result<Tensor> {
+    if is_fused(table) { table.apply_op1(fused::Rows { ids: ids.clone() }) } else { reference::rows(table, ids) }
+}
+
+/// Rows `ids` of `x` (N, D), in that order: (M, D).
+pub(crate) fn select_rows(x: &Tensor, ids: &Arc<Vec<u32>>) -> Result<Tensor> {
+    embed(x, ids)
+}
+
+/// RMSNorm of the last dimension of `x` (N, D) with `weight` (D,).
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    if is_fused(x) { x.apply_op2(weight, fused::RmsNorm { eps: eps as f32 }) } else { reference::rms_norm(x, weight, eps) }
+}
+
+/// Qwen3's RMSNorm of each query head with `q_weight` and each key head with `k_weight`, both (head_dim,), in rows of `qkv`.
+pub(crate) fn head_norm(qkv: &Tensor, q_weight: &Tensor, k_weight: &Tensor, shape: AttentionShape, eps: f64) -> Result<Tensor> {
+    if is_fused(qkv) {
+        qkv.apply_op3(q_weight, k_weight, fused::HeadNorm { shape, eps: eps as f32 })
+    } else {
+        reference::head_norm(qkv, q_weight, k_weight, shape, eps)
+    }
+}
+
+/// Rotates the query and key heads in rows of `qkv` by the angles of their positions.
+pub(crate) fn rope(qkv: &Tensor, positions: &Arc<Vec<u32>>, table: &Arc<RopeTable>, shape: AttentionShape) -> Result<Tensor> {
+    if let Some(far) = positions.iter().find(|p| **p as usize >= table.positions) {
+        candle_core::bail!("position {far} is beyond the model's {} positions", table.positions);
+    }
+    if is_fused(qkv) {
+        qkv.apply_op1(fused::Rope { positions: positions.clone(), table: table.clone(), shape })
+    } else {
+        reference::rope(qkv, positions, table, shape)
+    }
+}
+
+/// Causal attention inside each sequence; `qkv` (N, (H + 2K) head_dim) to (N, H head_dim).
+pub(crate) fn attention(qkv: &Tensor, layout: &Layout, shape: AttentionShape) -> Result<Tensor> {
+    if is_fused(qkv) {
+        qkv.apply_op1(fused::Attention { bounds: layout.bounds.clone(), shape })
+    } else {
+        reference::attention(qkv, layout, shape)
+    }
+}
+
+/// silu(gate) * up over rows that hold gate, then up: (N, 2F) to (N, F).
+pub(crate) fn swiglu(x: &Tensor) -> Result<Tensor> {
+    if is_fused(x) { x.apply_op1(fused::SwiGlu) } else { reference::swiglu(x) }
+}
+
+/// Per row of `hidden` (N, D): log-probability of its target, entropy, and KL to `reference`, under the head `weight` (V, D): (N, 3).
+///
+/// The reference is another model's hidden states and head, both constants. Without one the third column is 0. All three have gradients.
+pub(crate) fn token_stats(
+    hidden: &Tensor,
+    weight: &Tensor,
+    targets: &[u32],
+    temperature: f32,
+    reference: Option<(&Tensor, &Tensor)>,
+) -> Result<Tensor> {
+    let vocabulary = weight.dim(0)?;
+    if hidden.dim(0)? != targets.len() {
+        candle_core::bail!("{} targets for {} rows", targets.len(), hidden.dim(0)?);
+    }
+    if let Some(id) = targets.iter().find(|id| **id as usize >= vocabulary) {
+        candle_core::bail!("target id {id} is outside the vocabulary of {vocabulary}");
+    }
+    if !is_fused(hidden) {
+        return reference::token_stats(hidden, weight, targets, temperature, reference);
+    }
+    let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+    let reference = reference.map(|(h, w)| Ok::<_, candle_core::Error>((flat(h)?, flat(w)?))).transpose()?;
+    hidden.apply_op2(weight, fused::TokenStats { vocabulary, stats: kernels::Stats { targets: targets.to_vec(), temperature, reference } })
+}
+
+/// Rows of a step or of a prefix, and where they live in the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct CachePlaces {
+    pub slots: Arc<Vec<usize>>,
+    pub positions: Arc<Vec<usize>>,
+    pub capacity: usize,
+}
+
+/// Writes keys and values of `rows` (N, (H + 2K) head_dim) in place into `keys` and `values` (slots, K, capacity, head_dim).
+pub(crate) fn cache_write(keys: &Tensor, values: &Tensor, rows: &Tensor, places: &CachePlaces, shape: AttentionShape) -> Result<()> {
+    keys.inplace_op2(rows, &fused::CacheWrite { places: places.clone(), shape, values: false })?;
+    values.inplace_op2(rows, &fused::CacheWrite { places: places.clone(), shape, values: true })
+}
+
+/// Attention of one new token per row to its slot of the cache, its own entry included; no gradient. (B, H head_dim)
+pub(crate) fn attention_step(
+    qkv: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    places: &CachePlaces,
+    shape: AttentionShape,
+) -> Result<Tensor> {
+    qkv.apply_op3_no_bwd(keys, values, &fused::AttentionStep { places: places.clone(), shape })
+}

@@ -1,0 +1,84 @@
+//! `Problem` and `Answer`: one question and its machine-checkable reference.
+//!
+//! A reference is parsed when it is loaded, so that everything behind this file can rely on it. This file does not know
+//! where problems come from (`tasks/`), how a response is judged (`verify/`), or what a prompt looks like (`model/text.rs`).
+
+use serde::{Deserialize, Serialize};
+
+/// Stable name of a problem, such as `gsm8k/test/17`.
+///
+/// It keys all randomness of the problem's attempts and names it in shards, so it must be unique in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProblemId(pub String);
+
+impl std::fmt::Display for ProblemId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Natural language of a question, the target of the language-consistency measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    En,
+    Zh,
+}
+
+impl Language {
+    /// The language a question is written in: Chinese if it holds any Han character, else English.
+    pub fn of_question(text: &str) -> Self {
+        if text.chars().any(is_han) { Self::Zh } else { Self::En }
+    }
+}
+
+/// Whether `c` is a Han character (unified ideographs with extension A and the compatibility block).
+pub fn is_han(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
+}
+
+/// The machine-checkable reference of a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Answer {
+    /// One decimal number in canonical form (`-12`, `0.5`): sign, digits, at most one point, no separators.
+    Number { value: String },
+    /// A LaTeX expression or words, kept as written; only numeric ones can be judged so far.
+    Math { text: String },
+    /// An expression that uses each of `numbers` exactly once and evaluates to `target`.
+    Countdown { numbers: Vec<i64>, target: i64 },
+    /// Who is a knight: `knights[i]` belongs to `names[i]`.
+    Knights { names: Vec<String>, knights: Vec<bool> },
+}
+
+impl Answer {
+    /// The reference as a person would write it, for traces and reports.
+    pub fn gold(&self) -> String {
+        match self {
+            Self::Number { value } => value.clone(),
+            Self::Math { text } => text.clone(),
+            Self::Countdown { numbers, target } => format!("{target} from {numbers:?}"),
+            Self::Knights { names, knights } => names
+                .iter()
+                .zip(knights)
+                .map(|(name, knight)| format!("{name} is a {}", if *knight { "knight" } else { "knave" }))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
+    }
+}
+
+/// One question and its reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    pub id: ProblemId,
+    /// Name of the task as reports print it: `arithmetic`, `gsm8k`, `aime24`, …
+    pub task: String,
+    pub question: String,
+    pub answer: Answer,
+    pub language: Language,
+    /// Difficulty as the source states it (operands, people, numbers, stars); higher is harder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u8>,
+}
