@@ -40,19 +40,7 @@ impl<'a> Response<'a> {
 
     /// Inside of the last `\boxed{…}` or `\fbox{…}` of the answer part, braces balanced; `None` when there is no closed one.
     pub fn boxed(&self) -> Option<&'a str> {
-        let mut found = None;
-        for command in ["\\boxed", "\\fbox"] {
-            for (at, _) in self.answer.match_indices(command) {
-                let rest = self.answer[at + command.len()..].trim_start();
-                let start = self.answer.len() - rest.len();
-                if let Some(inner) = balanced(rest)
-                    && found.is_none_or(|(before, _)| before < start)
-                {
-                    found = Some((start, inner));
-                }
-            }
-        }
-        found.map(|(_, inner)| inner)
+        last_boxed(self.answer)
     }
 
     /// Inside of the last closed `<tag>…</tag>` of the answer part, untrimmed.
@@ -84,28 +72,37 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Inside of the brace group that `text` opens with, or `None` if it opens none or never closes it. `\{` and `\}` do not count.
-fn balanced(text: &str) -> Option<&str> {
+/// Inside of the brace group of the `\boxed` or `\fbox` that starts last among those that close; `\{` and `\}` are no braces.
+///
+/// One pass: a box that never closes costs no scan of its own, however many there are.
+fn last_boxed(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
-    if bytes.first() != Some(&b'{') {
-        return None;
-    }
-    let (mut depth, mut i) = (0usize, 0);
+    let command = |at: usize| ["\\boxed", "\\fbox"].iter().find(|name| bytes[at..].starts_with(name.as_bytes())).map(|name| name.len());
+    let mut open: Vec<(usize, bool)> = Vec::new(); // where the inside of each open group starts, and whether a box opened it
+    let mut found: Option<(usize, usize)> = None;
+    let (mut i, mut boxed) = (0, false); // boxed: between `i` and the box command before it is only white space
     while i < bytes.len() {
+        if let Some(length) = command(i) {
+            (i, boxed) = (i + length, true);
+            continue;
+        }
         match bytes[i] {
-            b'\\' => i += 1,
-            b'{' => depth += 1,
+            b'{' => open.push((i + 1, boxed)),
             b'}' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(&text[1..i]);
+                if let Some((start, true)) = open.pop()
+                    && found.is_none_or(|(last, _)| last < start)
+                {
+                    found = Some((start, i));
                 }
             }
             _ => {}
         }
-        i += 1;
+        boxed &= bytes[i].is_ascii_whitespace();
+        // What a backslash escapes is skipped, unless it is itself the start of a box: `\\boxed{5}` is a box after a line break.
+        let escapes = bytes[i] == b'\\' && command((i + 1).min(bytes.len())).is_none();
+        i += if escapes { 2 } else { 1 };
     }
-    None
+    found.map(|(start, end)| &text[start..end])
 }
 
 #[cfg(test)]
@@ -140,6 +137,10 @@ mod tests {
         check(r"\boxed 5", None);
         check(r"<think>\boxed{1}</think>none", None);
         check(r"\boxed{\boxed{2}}", Some("2"));
+        check(r"\boxed{1 \boxed{2}", Some("2"));
+        check(r"\\boxed{5}", Some("5"));
+        check(r"\boxed{\\}", Some(r"\\"));
+        check(&r"\boxed{".repeat(100_000), None);
     }
 
     #[test]

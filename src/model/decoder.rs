@@ -184,8 +184,8 @@ impl Decoder {
         })
     }
 
-    /// Parameters with their names in the order of `build`, tied embeddings once.
-    pub(super) fn tensors(&self) -> Vec<(String, Tensor)> {
+    /// Parameters as the decoder holds them, with their names, tied embeddings once.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.clone())];
         for (i, layer) in self.layers.iter().enumerate() {
             let mut push = |name: &str, tensor: &Tensor| all.push((format!("model.layers.{i}.{name}"), tensor.clone()));
@@ -229,6 +229,15 @@ impl Decoder {
     /// A copy that later optimiser steps do not reach, without gradients.
     pub fn snapshot(&self) -> Result<Self> {
         self.map(|_, tensor| Ok(tensor.detach().copy()?))
+    }
+
+    /// A decoder of the same configuration whose tensors `get(name)` gives; all must be there, in the right shape.
+    pub fn with_tensors(&self, get: &dyn Fn(&str) -> Option<Tensor>) -> Result<Self> {
+        self.map(|name, tensor| {
+            let new = get(name).with_context(|| format!("tensor {name} is missing"))?;
+            ensure!(new.dims() == tensor.dims(), "tensor {name} has shape {:?}, expected {:?}", new.dims(), tensor.dims());
+            Ok(new)
+        })
     }
 
     /// A copy without gradients, every parameter times `factor`.

@@ -7,7 +7,7 @@ mod config;
 mod decoder;
 mod kernels;
 pub(crate) mod ops;
-//pub mod text;
+pub mod text;
 mod weights;
 
 pub use config::{Architecture, Config, RopeScaling, Shape};

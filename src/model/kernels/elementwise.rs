@@ -7,11 +7,11 @@ const BLOCK: usize = 16 * 1024;
 
 /// e^x with a relative error below 2e-7 in plain arithmetic, so that loops over it become vector code; NaN stays NaN.
 ///
-/// Range reduction to x = n ln 2 + r, |r| <= ln 2 / 2, then the Taylor polynomial of degree 6; results below 2^-126 are 2^-126.
+/// Range reduction to x = n ln 2 + r, |r| <= ln 2 / 2, then the Taylor polynomial of degree 6; arguments are held to [-87.3, 88.3], the range of normal numbers.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    let clamped = x.clamp(-87.3, 88.7);
+    let clamped = x.clamp(-87.3, 88.3);
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
     let r = n.mul_add(-0.693_359_4, clamped);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn exp_is_close_over_its_whole_range_and_keeps_nan() {
-        for i in -87_000..88_700 {
+        for i in -87_000..88_300 {
             let x = i as f32 * 1e-3;
             let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
             assert!((ours / exact - 1.0).abs() < 3e-7, "exp({x}) = {ours}, exact {exact}");

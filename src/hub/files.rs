@@ -1,0 +1,108 @@
+//! Which files make a model or a data set, and whether one arrived whole.
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize)]
+pub(super) struct File {
+    pub rfilename: String,
+    pub size: Option<u64>,
+    pub lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Lfs {
+    pub sha256: String,
+}
+
+/// Holds a downloaded file against the listing; one that differs is removed, lest the next run find it in the cache.
+pub(super) fn check(path: &Path, listed: &File) -> Result<()> {
+    let size = fs::metadata(path)?.len();
+    let hash = match &listed.lfs {
+        Some(lfs) => Some((sha256(path)?, &lfs.sha256)),
+        None => None,
+    };
+    if listed.size.is_none_or(|listed| listed == size) && hash.is_none_or(|(found, listed)| found == *listed) {
+        return Ok(());
+    }
+    let blob = fs::canonicalize(path)?;
+    fs::remove_file(path)?;
+    fs::remove_file(&blob).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    bail!("what arrived ({size} bytes) is not what the Hub lists; it was removed, run the same command again")
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut fs::File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Small files first: a snapshot whose weights are complete is complete.
+pub(super) fn model_files(names: &[String], take: &dyn Fn(&str) -> Result<PathBuf>) -> Result<()> {
+    let has = |name: &str| names.iter().any(|known| known == name);
+    for name in ["config.json", "tokenizer.json"] {
+        if !has(name) {
+            bail!("there is no {name}; this is not a model with a fast tokenizer, write one with save_pretrained in transformers");
+        }
+    }
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"] {
+        if has(name) {
+            take(name)?;
+        }
+    }
+    const INDEX: &str = "model.safetensors.index.json";
+    if has("model.safetensors") {
+        return take("model.safetensors").map(drop);
+    }
+    if !has(INDEX) {
+        bail!("there are no safetensors weights (model.safetensors or {INDEX}); convert them with save_pretrained in transformers");
+    }
+    shards(&take(INDEX)?)?.iter().try_for_each(|shard| take(shard).map(drop))
+}
+
+/// The files that an index of weights names.
+fn shards(index: &Path) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index_of = || -> Result<Index> { Ok(serde_json::from_slice(&fs::read(index)?)?) };
+    let mut shards: Vec<String> =
+        index_of().with_context(|| format!("{}: not an index of weights", index.display()))?.weight_map.into_values().collect();
+    shards.sort();
+    shards.dedup();
+    if let Some(odd) = shards.iter().find(|name| name.contains(['/', '\\']) || !name.ends_with(".safetensors")) {
+        bail!("{}: {odd:?} is not the name of a file of weights beside it", index.display());
+    }
+    Ok(shards)
+}
+
+pub(super) fn dataset_files(names: &[String], take: &dyn Fn(&str) -> Result<PathBuf>, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let chosen: Vec<_> = names.iter().filter(|name| wanted(name)).collect();
+    if chosen.is_empty() {
+        let known: Vec<_> = names.iter().take(8).map(String::as_str).collect();
+        bail!("none of its files is a wanted one; it has {}{}", known.join(", "), if names.len() > 8 { ", …" } else { "" });
+    }
+    chosen.into_iter().try_for_each(|name| take(name).map(drop))
+}
+
+/// The files of a folder and below, by relative name with `/`, sorted.
+pub(super) fn files_below(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if entry.file_type()?.is_dir() {
+            names.extend(files_below(&entry.path())?.into_iter().map(|below| format!("{name}/{below}")));
+        } else {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

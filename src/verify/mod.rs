@@ -1,0 +1,65 @@
+//! Judging text by rules: answer extraction and the verifiers for numbers, Countdown, and Knights & Knaves.
+//!
+//! Verification is total over responses: every string gets a verdict after bounded work, and what the rules cannot decide is `Undecided`,
+//! never `Correct`. Equivalence of mathematical expressions is not among the rules: a reference that is no plain number stays undecided.
+//! This module does not know rewards, tokens, or how an attempt ended.
+
+mod countdown;
+mod extract;
+mod knights;
+mod number;
+
+pub use extract::Extraction;
+
+use crate::problem::{Answer, Problem};
+use crate::response::Response;
+use crate::trace::{Reason, Verdict};
+
+/// What could not be run, and so is no statement about the response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("verifier unavailable: {0}")]
+pub struct Unavailable(pub String);
+
+/// Decides whether a response answers a problem.
+pub trait Verifier: Send + Sync {
+    /// Judges one response. An error says that the verifier itself could not run: stop or retry, never a reward.
+    fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable>;
+}
+
+/// The rule that belongs to each kind of reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub extraction: Extraction,
+}
+
+impl Rules {
+    /// The verdict, without the trait's error: rules need nothing but the text.
+    pub fn judge(&self, problem: &Problem, response: &Response) -> Verdict {
+        let verdict = match &problem.answer {
+            Answer::Number { value } => extract::number(response, self.extraction).map(|found| number::judge(value, &found)),
+            Answer::Math { text } => extract::number(response, self.extraction).map(|found| match number::plain(text) {
+                Some(value) => number::judge(&value, &found),
+                None => Verdict::Undecided { reason: Reason { value: Some(excerpt(text)), ..Reason::rule("not_numeric") } },
+            }),
+            Answer::Countdown { numbers, target } => extract::explicit(response).map(|found| countdown::judge(numbers, *target, &found)),
+            Answer::Knights { names, knights } => {
+                extract::explicit_or_all(response, self.extraction).and_then(|found| knights::judge(names, knights, &found))
+            }
+        };
+        verdict.unwrap_or_else(|reason| Verdict::NoAnswer { reason })
+    }
+}
+
+impl Verifier for Rules {
+    fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable> {
+        Ok(self.judge(problem, response))
+    }
+}
+
+/// The first 80 characters: verdicts travel with every trace, so they do not carry whole responses.
+fn excerpt(text: &str) -> String {
+    text.trim().chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests;
