@@ -2,9 +2,21 @@
 //!
 //! ARCHITECTURE.md is the map; `tests/tidy.rs` holds the floors that it names.
 
+pub mod filter;
+pub mod hub;
 pub mod key;
+pub mod measure;
+pub mod metric;
 pub mod model;
 pub mod problem;
 pub mod publish;
+pub mod recipe;
 pub mod response;
+pub mod reward;
+pub mod rollout;
+pub mod sampler;
+pub mod shard;
+pub mod tasks;
 pub mod trace;
+pub mod train;
+pub mod verify;

@@ -1,0 +1,407 @@
+//! The recipe: one TOML file is one complete run.
+//!
+//! Unknown keys are refused with a suggestion, and all problems are reported at once with their key paths. This file says what can be
+//! written and what it means; it neither opens models nor knows where stages keep their files.
+
+mod classes;
+mod phases;
+mod table;
+
+pub use classes::{Change, changes};
+pub use phases::{Grpo, Method, Phase, Sft};
+
+use crate::filter::FilterSettings;
+use crate::model::Shape;
+use crate::rollout::PromptStyle;
+use crate::sampler::SamplingParams;
+use crate::tasks::cold_start::Corruption;
+use crate::tasks::{Check, Fields, Task};
+use crate::verify::Extraction;
+use anyhow::{Context, Result, bail};
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use table::Table;
+
+/// The recipe that runs without arguments.
+pub const TINY: &str = include_str!("../../recipes/tiny.toml");
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pub name: String,
+    pub seed: u64,
+    pub problems: Problems,
+    pub cold_start: Option<ColdStart>,
+    pub teacher: Option<Model>,
+    pub sample: Sample,
+    pub filter: FilterSettings,
+    pub student: Option<Model>,
+    pub controls: Vec<Control>,
+    pub evaluate: Evaluate,
+    pub execution: Execution,
+    /// Everything above as it will be used, defaults filled in.
+    pub resolved: toml::Table,
+}
+
+/// Where the problems come from.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    /// A task that we know by name, or the name of the user's own.
+    pub task: String,
+    /// JSONL to read; without one a generated task is generated and another is read from the embedded samples or the data folder.
+    pub file: Option<PathBuf>,
+    pub fields: Fields,
+    /// How the references of the user's own problems are checked.
+    pub verify: Option<Check>,
+    pub extraction: Extraction,
+    /// Levels that a generated task draws from; empty is the task's own choice.
+    pub levels: Vec<u8>,
+}
+
+/// Demonstrations made by rule for a model that starts from nothing, corrupted on purpose.
+#[derive(Clone, Debug)]
+pub struct ColdStart {
+    pub traces: usize,
+    pub corruption: Corruption,
+}
+
+/// A teacher or a student.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// A folder, a Hub id, or `fresh`.
+    pub model: String,
+    /// Commit or tag of a Hub id.
+    pub revision: Option<String>,
+    /// Of a fresh model.
+    pub shape: Option<Shape>,
+    pub phases: Vec<Phase>,
+    /// Longest sequence that is trained on, prompt included; 0 is what the model's positions allow.
+    pub max_length: usize,
+}
+
+impl Model {
+    /// Whether it starts from random weights and the embedded tokenizer.
+    pub fn is_fresh(&self) -> bool {
+        self.model == "fresh"
+    }
+}
+
+/// Mass sampling from the teacher.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Problems to sample on; 0 is all of them.
+    pub problems: usize,
+    /// Attempts at each.
+    pub n: u32,
+    pub prompt: PromptStyle,
+    pub params: SamplingParams,
+}
+
+/// A student trained on other data, to compare with.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub name: String,
+    pub data: ControlData,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlData {
+    /// As many of the teacher's traces as the corpus has, unfiltered.
+    Unfiltered,
+}
+
+/// What models are measured on.
+#[derive(Clone, Debug)]
+pub struct Evaluate {
+    pub tasks: Vec<EvaluationTask>,
+}
+
+/// One evaluation task and its protocol.
+#[derive(Clone, Debug)]
+pub struct EvaluationTask {
+    pub name: String,
+    pub file: Option<PathBuf>,
+    /// Problems at most; 0 is all.
+    pub problems: usize,
+    /// Sampled attempts at each problem, beside one greedy.
+    pub n: u32,
+    pub prompt: PromptStyle,
+    pub params: SamplingParams,
+}
+
+/// Keys that change how fast a run is, not what comes out of it.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// Attempts in flight at once.
+    pub slots: usize,
+    /// Tokens of a training micro-batch at most.
+    pub micro_batch_tokens: usize,
+    /// Optimiser steps between two resumable states.
+    pub save_steps: usize,
+}
+
+impl Recipe {
+    /// Reads a recipe; `overrides` are `key=value` pairs whose keys are paths such as `sample.n` or `student.phase[0].steps`.
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
+        let mut root: toml::Table = text.parse().context("the recipe is not valid TOML")?;
+        for pair in overrides {
+            set(&mut root, pair)?;
+        }
+        let problems = Rc::new(RefCell::new(Vec::new()));
+        let mut table = Table::root(root, problems.clone());
+        let recipe = read(&mut table);
+        let resolved = table.finish();
+        let problems = problems.borrow();
+        match problems.len() {
+            0 => Ok(Self { resolved, ..recipe }),
+            1 => bail!("{}", problems[0]),
+            n => bail!("the recipe has {n} problems:\n  {}", problems.join("\n  ")),
+        }
+    }
+
+    /// The resolved recipe as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&self.resolved).unwrap_or_else(|error| format!("# {error}"))
+    }
+}
+
+fn read(t: &mut Table) -> Recipe {
+    let name: String = t.required("name", "the run's folder is runs/<name>");
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.');
+    t.check("name", plain || name.is_empty(), "letters, digits, '-', '_' or '.'", format!("{name:?}"));
+    let recipe = Recipe {
+        name,
+        seed: t.or("seed", 0u64),
+        problems: t.table("problems", read_problems).unwrap_or_else(|| {
+            t.problem("[problems] is missing: name a task or a file".into());
+            empty_problems()
+        }),
+        cold_start: t.table("cold_start", |t| ColdStart {
+            traces: t.or("traces", 16_000),
+            corruption: {
+                let d = Corruption::default();
+                Corruption {
+                    left_to_right: t.or("left_to_right", d.left_to_right),
+                    slip: t.or("slip", d.slip),
+                    skip: t.or("skip", d.skip),
+                    mixed_language: t.or("mixed_language", d.mixed_language),
+                }
+            },
+        }),
+        teacher: t.table("teacher", read_model),
+        sample: t.table("sample", read_sample).unwrap_or_else(default_sample),
+        filter: t.optional("filter").unwrap_or_default(),
+        student: t.table("student", read_model),
+        controls: t.tables("control", |t| Control {
+            name: t.required("name", "controls are named in the report"),
+            data: t.or("data", ControlData::Unfiltered),
+        }),
+        evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new() }),
+        execution: t.table("execution", read_execution).unwrap_or_else(default_execution),
+        resolved: toml::Table::new(),
+    };
+    check_whole(t, &recipe);
+    recipe
+}
+
+/// What no table can check alone.
+fn check_whole(t: &Table, recipe: &Recipe) {
+    recipe.filter.faults().into_iter().for_each(|fault| t.problem(fault));
+    if let Some(cold_start) = &recipe.cold_start {
+        t.note(cold_start.corruption.validate().context("cold_start"));
+    }
+    for (who, model) in [("teacher", &recipe.teacher), ("student", &recipe.student)] {
+        let Some(model) = model else { continue };
+        let mut names = std::collections::BTreeSet::new();
+        for phase in &model.phases {
+            if !names.insert(&phase.name) {
+                t.problem(format!("{who}.phase: two phases are named {:?}; give one a name of its own", phase.name));
+            }
+            if phase.uses_cold_start() && recipe.cold_start.is_none() {
+                t.problem(format!("{who}.phase {:?} trains on the cold start, but [cold_start] is missing", phase.name));
+            }
+            if who == "teacher" && phase.uses_corpus() {
+                t.problem(format!("teacher.phase {:?} trains on the corpus, which the teacher has yet to make; set data", phase.name));
+            }
+        }
+    }
+    if recipe.cold_start.is_some() && recipe.problems.task != "arithmetic" {
+        t.problem(format!("[cold_start] can make traces for task \"arithmetic\" only, not {:?}", recipe.problems.task));
+    }
+}
+
+fn is_task(name: &str) -> bool {
+    name.parse::<Task>().is_ok()
+}
+
+fn task_names() -> String {
+    Task::ALL.map(Task::name).join(", ")
+}
+
+fn empty_problems() -> Problems {
+    Problems {
+        task: String::new(),
+        file: None,
+        fields: Fields::default(),
+        verify: None,
+        extraction: Extraction::Flexible,
+        levels: Vec::new(),
+    }
+}
+
+fn read_problems(t: &mut Table) -> Problems {
+    let file: Option<PathBuf> = t.optional("file");
+    let default_task = if file.is_some() { "own".to_owned() } else { String::new() };
+    let problems = Problems {
+        task: t.or("task", default_task),
+        fields: t.table("fields", |t| Fields {
+            question: t.or("question", Fields::default().question),
+            answer: t.or("answer", Fields::default().answer),
+            id: t.optional("id"),
+        })
+        .unwrap_or_default(),
+        verify: t.optional("verify"),
+        extraction: t.or("extraction", Extraction::Flexible),
+        levels: t.or("levels", Vec::new()),
+        file,
+    };
+    let known = is_task(&problems.task);
+    if problems.task.is_empty() {
+        t.problem(format!("{} is missing: name a task ({}) or a file", t.path("task"), task_names()));
+    } else if problems.file.is_none() && !known {
+        t.problem(format!("{}: {:?} is not a task ({}) and no file is given", t.path("task"), problems.task, task_names()));
+    } else if problems.file.is_some() && !known && problems.verify.is_none() {
+        t.problem(format!("{} is missing: how are the answers of your own problems checked? (number, math, countdown, knights)", t.path("verify")));
+    }
+    problems
+}
+
+fn read_model(t: &mut Table) -> Model {
+    let model = Model {
+        model: t.required("model", "a folder, a Hub id, or \"fresh\""),
+        revision: t.optional("revision"),
+        shape: t.optional("shape"),
+        max_length: t.or("max_length", 0),
+        phases: t.tables("phase", phases::read),
+    };
+    let fresh = model.is_fresh();
+    if fresh != model.shape.is_some() && !model.model.is_empty() {
+        let text = if fresh { "a fresh model needs [shape]" } else { "[shape] is for model = \"fresh\" only: a checkpoint has its own" };
+        t.problem(format!("{}: {text}", t.path("shape")));
+    }
+    model
+}
+
+/// Reads the sampling keys that vLLM names.
+fn read_params(t: &mut Table, defaults: SamplingParams) -> SamplingParams {
+    let params = SamplingParams {
+        temperature: t.or("temperature", defaults.temperature),
+        top_p: t.or("top_p", defaults.top_p),
+        top_k: t.or("top_k", defaults.top_k),
+        min_p: t.or("min_p", defaults.min_p),
+        max_tokens: t.or("max_tokens", defaults.max_tokens),
+        stop: t.or("stop", defaults.stop),
+    };
+    t.note(params.check(t.path("").trim_end_matches('.')));
+    params
+}
+
+fn default_sample() -> Sample {
+    Sample { problems: 0, n: 4, prompt: PromptStyle::Plain, params: SamplingParams::at(1.0, 2048) }
+}
+
+fn read_sample(t: &mut Table) -> Sample {
+    let d = default_sample();
+    let sample = Sample {
+        problems: t.or("problems", d.problems),
+        n: t.or("n", d.n),
+        prompt: t.or("prompt", d.prompt),
+        params: read_params(t, d.params),
+    };
+    t.check("n", sample.n > 0, "at least 1", sample.n);
+    sample
+}
+
+fn read_evaluate(t: &mut Table) -> Evaluate {
+    let names: Vec<String> = t.required("tasks", "a list of task names");
+    let defaults = EvaluationTask {
+        name: String::new(),
+        file: None,
+        problems: t.or("problems", 0),
+        n: t.or("n", 1),
+        prompt: t.or("prompt", PromptStyle::Plain),
+        params: read_params(t, SamplingParams::at(1.0, 2048)),
+    };
+    let tasks = t.named(&names, |name, t| EvaluationTask {
+        name: name.to_owned(),
+        file: t.optional("file"),
+        problems: t.or("problems", defaults.problems),
+        n: t.or("n", defaults.n),
+        prompt: t.or("prompt", defaults.prompt),
+        params: read_params(t, defaults.params.clone()),
+    });
+    for task in &tasks {
+        if task.file.is_none() && !is_task(&task.name) && task.name != "own" {
+            t.problem(format!("{}: {:?} is not a task ({}); give it a file", t.path("tasks"), task.name, task_names()));
+        }
+        t.check("n", task.n > 0, "at least 1", task.n);
+    }
+    Evaluate { tasks }
+}
+
+fn default_execution() -> Execution {
+    Execution { slots: 128, micro_batch_tokens: 4096, save_steps: 100 }
+}
+
+fn read_execution(t: &mut Table) -> Execution {
+    let d = default_execution();
+    let execution = Execution {
+        slots: t.or("slots", d.slots),
+        micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
+        save_steps: t.or("save_steps", d.save_steps),
+    };
+    for (key, value) in
+        [("slots", execution.slots), ("micro_batch_tokens", execution.micro_batch_tokens), ("save_steps", execution.save_steps)]
+    {
+        t.check(key, value > 0, "at least 1", value);
+    }
+    execution
+}
+
+/// Applies one `key=value`: the value is TOML, or a plain string where it is not.
+fn set(root: &mut toml::Table, pair: &str) -> Result<()> {
+    let (path, text) = pair.split_once('=').with_context(|| format!("--set wants key=value, got {pair:?}"))?;
+    let (path, text) = (path.trim(), text.trim());
+    let parsed = format!("x = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("x"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(text.to_owned()));
+    let mut place = root;
+    let parts: Vec<&str> = path.split('.').collect();
+    for (i, part) in parts.iter().enumerate() {
+        let (name, index) = match part.split_once('[') {
+            Some((name, rest)) => {
+                let index = rest.strip_suffix(']').and_then(|n| n.parse::<usize>().ok());
+                (name, Some(index.with_context(|| format!("--set {path}: {part} is not a list place such as phase[0]"))?))
+            }
+            None => (*part, None),
+        };
+        if i + 1 == parts.len() && index.is_none() {
+            place.insert(name.to_owned(), value);
+            return Ok(());
+        }
+        let entry = place.entry(name.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = match (entry, index) {
+            (toml::Value::Table(table), None) => table,
+            (toml::Value::Array(items), Some(index)) => {
+                let len = items.len();
+                match items.get_mut(index) {
+                    Some(toml::Value::Table(table)) => table,
+                    _ => bail!("--set {path}: {name} has {len} entries"),
+                }
+            }
+            _ => bail!("--set {path}: {part} is not a table in the recipe"),
+        };
+    }
+    bail!("--set wants key=value, got {pair:?}")
+}

@@ -1,0 +1,154 @@
+//! `[[teacher.phase]]` and `[[student.phase]]`: a list of trainings, each named by its method unless it names itself.
+
+use super::table::Table;
+use crate::reward::RewardPreset;
+use crate::rollout::PromptStyle;
+use crate::train::advantage::Advantage;
+use crate::train::objective::{KlEstimator, KlPlacement, LossType};
+use crate::train::{Decay, GrpoSettings, OverlongPenalty, SftSettings};
+
+/// One training.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    pub name: String,
+    pub method: Method,
+}
+
+#[derive(Clone, Debug)]
+pub enum Method {
+    Sft(Box<Sft>),
+    Grpo(Box<Grpo>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Sft {
+    /// `corpus`, `cold-start`, or a folder of shards.
+    pub data: String,
+    pub settings: SftSettings,
+}
+
+#[derive(Clone, Debug)]
+pub struct Grpo {
+    pub reward: RewardPreset,
+    pub prompt: PromptStyle,
+    pub temperature: f32,
+    pub max_tokens: usize,
+    pub settings: GrpoSettings,
+}
+
+impl Phase {
+    pub fn uses_cold_start(&self) -> bool {
+        matches!(&self.method, Method::Sft(sft) if sft.data == "cold-start")
+    }
+
+    pub fn uses_corpus(&self) -> bool {
+        matches!(&self.method, Method::Sft(sft) if sft.data == "corpus")
+    }
+
+    pub fn is_grpo(&self) -> bool {
+        matches!(self.method, Method::Grpo(_))
+    }
+}
+
+pub(super) fn read(t: &mut Table) -> Phase {
+    let method: String = t.required("method", "sft or grpo");
+    let name = t.or("name", method.clone());
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    t.check("name", plain || method.is_empty(), "letters, digits, '-' or '_'", format!("{name:?}"));
+    let method = match method.as_str() {
+        "grpo" => Method::Grpo(Box::new(read_grpo(t))),
+        other => {
+            if !other.is_empty() && other != "sft" {
+                t.problem(format!("{} must be sft or grpo, got {other:?}", t.path("method")));
+            }
+            Method::Sft(Box::new(read_sft(t)))
+        }
+    };
+    Phase { name, method }
+}
+
+fn read_sft(t: &mut Table) -> Sft {
+    let steps: Option<usize> = t.optional("steps");
+    let epochs: Option<f64> = t.optional("epochs");
+    if steps.is_some() && epochs.is_some() {
+        t.problem(format!("{}: give steps or epochs, not both", t.path("steps")));
+    }
+    let settings = SftSettings {
+        steps: steps.unwrap_or(0),
+        epochs: epochs.unwrap_or(3.0),
+        batch_size: t.or("batch_size", 64),
+        learning_rate: t.or("learning_rate", 1e-5),
+        schedule: t.or("schedule", Decay::Cosine),
+        warmup_ratio: t.or("warmup_ratio", 0.03),
+        adam_beta1: t.or("adam_beta1", 0.9),
+        adam_beta2: t.or("adam_beta2", 0.95),
+        weight_decay: t.or("weight_decay", 0.01),
+        max_grad_norm: t.or("max_grad_norm", 1.0),
+    };
+    t.check("steps", steps != Some(0), "at least 1", 0);
+    t.check("epochs", settings.epochs > 0.0, "more than 0", settings.epochs);
+    t.check("batch_size", settings.batch_size > 0, "at least 1", settings.batch_size);
+    t.check("learning_rate", settings.learning_rate > 0.0, "more than 0", settings.learning_rate);
+    t.check("warmup_ratio", (0.0..1.0).contains(&settings.warmup_ratio), "in [0, 1)", settings.warmup_ratio);
+    check_optimizer(t, settings.adam_beta1, settings.adam_beta2, settings.weight_decay, settings.max_grad_norm);
+    Sft { data: t.or("data", "corpus".to_owned()), settings }
+}
+
+fn check_optimizer(t: &Table, beta1: f64, beta2: f64, weight_decay: f64, max_grad_norm: f64) {
+    t.check("adam_beta1", (0.0..1.0).contains(&beta1), "in [0, 1)", beta1);
+    t.check("adam_beta2", (0.0..1.0).contains(&beta2), "in [0, 1)", beta2);
+    t.check("weight_decay", weight_decay >= 0.0, "0 or more", weight_decay);
+    t.check("max_grad_norm", max_grad_norm > 0.0, "more than 0", max_grad_norm);
+}
+
+fn read_grpo(t: &mut Table) -> Grpo {
+    let epsilon = t.or("epsilon", 0.2);
+    let settings = GrpoSettings {
+        steps: t.or("steps", 100),
+        prompts_per_step: t.or("prompts_per_step", 16),
+        num_generations: t.or("num_generations", 8),
+        learning_rate: t.or("learning_rate", 1e-6),
+        schedule: t.or("schedule", Decay::Constant),
+        warmup_steps: t.or("warmup_steps", 0),
+        adam_beta1: t.or("adam_beta1", 0.9),
+        adam_beta2: t.or("adam_beta2", 0.99),
+        weight_decay: t.or("weight_decay", 0.0),
+        max_grad_norm: t.or("max_grad_norm", 1.0),
+        num_iterations: t.or("num_iterations", 1),
+        advantage: t.or("advantage", Advantage::default()),
+        loss_type: t.or("loss_type", LossType::default()),
+        epsilon,
+        epsilon_high: t.or("epsilon_high", epsilon),
+        beta: t.or("beta", 0.0),
+        kl: t.or("kl", KlEstimator::default()),
+        kl_in: t.or("kl_in", KlPlacement::default()),
+        reference_reset: t.or("reference_reset", 0),
+        dynamic_sampling: t.or("dynamic_sampling", 0),
+        mask_truncated: t.or("mask_truncated", false),
+        overlong_penalty: t.optional::<OverlongPenalty>("overlong_penalty"),
+    };
+    let grpo = Grpo {
+        reward: t.or("reward", RewardPreset::R1Zero),
+        prompt: t.or("prompt", PromptStyle::Plain),
+        temperature: t.or("temperature", 1.0),
+        max_tokens: t.or("max_tokens", 2048),
+        settings,
+    };
+    let s = &grpo.settings;
+    for (key, value) in [("steps", s.steps), ("prompts_per_step", s.prompts_per_step), ("num_iterations", s.num_iterations)] {
+        t.check(key, value > 0, "at least 1", value);
+    }
+    let least = s.advantage.smallest_group();
+    t.check("num_generations", s.num_generations >= least, &format!("at least {least} for this advantage"), s.num_generations);
+    t.check("learning_rate", s.learning_rate > 0.0, "more than 0", s.learning_rate);
+    t.check("epsilon", s.epsilon > 0.0 && s.epsilon < 1.0, "in (0, 1)", s.epsilon);
+    t.check("epsilon_high", s.epsilon_high > 0.0, "more than 0", s.epsilon_high);
+    t.check("beta", s.beta >= 0.0, "0 or more", s.beta);
+    t.check("temperature", grpo.temperature > 0.0, "more than 0: a policy gradient needs a distribution", grpo.temperature);
+    t.check("max_tokens", grpo.max_tokens > 0, "at least 1", grpo.max_tokens);
+    if s.kl == KlEstimator::Full && s.kl_in == KlPlacement::Reward {
+        t.problem(format!("{}: the full-vocabulary KL can stand in the loss only; use k1 in the reward", t.path("kl")));
+    }
+    check_optimizer(t, s.adam_beta1, s.adam_beta2, s.weight_decay, s.max_grad_norm);
+    grpo
+}

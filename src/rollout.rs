@@ -1,0 +1,223 @@
+//! The only loop from problems to judged attempts: prompt, sample, verify, reward.
+//!
+//! Mass sampling, evaluation and GRPO all go through here, so a response is prompted, cut, judged and paid in one way. What becomes of an
+//! attempt (a journal, a metric, a gradient) is the caller's business.
+
+use crate::key::Key;
+use crate::measure;
+use crate::model::text::Text;
+use crate::problem::Problem;
+use crate::response::Response;
+use crate::reward::{RewardPreset, score};
+use crate::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
+use crate::trace::{Completion, FinishReason, LanguageShare, Message, Trace};
+use crate::verify::{Rules, Verifier};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How a question becomes a prompt. The texts are in `data/prompts/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptStyle {
+    /// The question alone, in the model's chat template.
+    #[default]
+    Plain,
+    /// The question and R1's instruction to reason and to box the answer, in the chat template.
+    R1,
+    /// R1-Zero's conversation for base models, without a chat template; opens the response with `<think>`.
+    R1Zero,
+    /// Logic-RL's instruction for puzzles, in the chat template; opens the response with `<think>`.
+    LogicRl,
+}
+
+impl PromptStyle {
+    fn template(self) -> &'static str {
+        match self {
+            Self::Plain => include_str!("../data/prompts/plain.jinja"),
+            Self::R1 => include_str!("../data/prompts/r1.jinja"),
+            Self::R1Zero => include_str!("../data/prompts/r1-zero.jinja"),
+            Self::LogicRl => include_str!("../data/prompts/logic-rl.jinja"),
+        }
+    }
+
+    /// What the user says.
+    pub fn content(self, question: &str) -> Result<String> {
+        let mut environment = minijinja::Environment::new();
+        environment.set_keep_trailing_newline(false);
+        let text = environment.render_str(self.template(), minijinja::context! { question });
+        Ok(text.with_context(|| format!("prompt style {self:?}"))?.trim_start().to_owned())
+    }
+
+    /// What the prompt already says of the response, where the chat template does not.
+    fn prefill(self) -> &'static str {
+        match self {
+            Self::Plain | Self::R1 => "",
+            Self::R1Zero | Self::LogicRl => "<think>\n",
+        }
+    }
+}
+
+/// A rendered prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// What the user says.
+    pub content: String,
+    /// All of it, with the template's generation prompt and the prefill.
+    pub text: String,
+    /// The part of the response that the prompt already holds.
+    pub prefill: String,
+    pub tokens: Vec<u32>,
+}
+
+/// What is asked next.
+pub enum Ask {
+    Attempt { problem: Arc<Problem>, attempt: u32 },
+    Wait,
+    End,
+}
+
+/// A judged attempt with its tokens.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub trace: Trace,
+    pub prompt: Vec<u32>,
+    pub completion: Completion,
+}
+
+/// How attempts are prompted, sampled and judged.
+#[derive(Clone)]
+pub struct Rollout {
+    pub text: Arc<Text>,
+    pub prompt: PromptStyle,
+    pub params: SamplingParams,
+    pub verifier: Rules,
+    pub reward: RewardPreset,
+}
+
+impl Rollout {
+    /// The prompt of a question.
+    pub fn render(&self, question: &str) -> Result<Rendered> {
+        render(&self.text, self.prompt, question)
+    }
+
+    /// Samples and judges what `next` asks for, until it says `End`; `done` gets the attempts in the order in which they finish.
+    ///
+    /// Attempts at one problem should follow each other: its prompt is then computed once. Draws are keyed by `key`, problem and attempt.
+    pub fn run(
+        &self,
+        sampler: &mut LocalSampler,
+        key: Key,
+        next: &mut dyn FnMut() -> Result<Ask>,
+        done: &mut dyn FnMut(Judged) -> Result<()>,
+    ) -> Result<()> {
+        let asked = RefCell::new(BTreeMap::<usize, Asked>::new());
+        let mut current: Option<(Arc<Prompt>, Arc<Problem>)> = None;
+        let mut request = || match next()? {
+            Ask::Wait => Ok(Next::Wait),
+            Ask::End => Ok(Next::End),
+            Ask::Attempt { problem, attempt } => {
+                let mut asked = asked.borrow_mut();
+                let prompt = match &current {
+                    Some((prompt, before)) if before.id == problem.id => prompt.clone(),
+                    _ => {
+                        let rendered = self.render(&problem.question).with_context(|| format!("problem {}", problem.id))?;
+                        let index = current.as_ref().map_or(0, |(p, _)| p.index + 1);
+                        let (name, key) = (problem.id.0.clone(), key.name(&problem.id.0));
+                        let prompt = Arc::new(Prompt { index, name, tokens: rendered.tokens.clone(), key });
+                        asked.insert(index, Asked { problem: problem.clone(), rendered: Arc::new(rendered), running: 0 });
+                        current = Some((prompt.clone(), problem));
+                        // Of the problems behind us only those with running attempts are still needed.
+                        asked.retain(|i, a| *i == index || a.running > 0);
+                        prompt
+                    }
+                };
+                asked.get_mut(&prompt.index).context("the current problem is kept")?.running += 1;
+                Ok(Next::Request { prompt, attempt })
+            }
+        };
+        let mut finished = |attempt: Attempt| {
+            let (problem, rendered) = {
+                let mut asked = asked.borrow_mut();
+                let entry = asked.get_mut(&attempt.prompt.index).context("a problem is kept while attempts at it run")?;
+                entry.running -= 1;
+                (entry.problem.clone(), entry.rendered.clone())
+            };
+            done(self.judge(&problem, &rendered, attempt.attempt, attempt.completion)?)
+        };
+        sampler.run(&self.params, &mut request, &mut finished)
+    }
+
+    /// Turns a completion into a judged trace.
+    pub fn judge(&self, problem: &Problem, rendered: &Rendered, attempt: u32, completion: Completion) -> Result<Judged> {
+        let text = response_text(&self.text, rendered, &completion);
+        let response = Response::parse(&text);
+        let verdict = match self.verifier.verify(problem, &response) {
+            Ok(verdict) => verdict,
+            Err(unavailable) => bail!("problem {} cannot be judged: {unavailable}", problem.id),
+        };
+        let scored =
+            score(self.reward, problem, &response, &verdict, completion.finish, completion.tokens.len(), self.params.max_tokens);
+        let trace = Trace {
+            id: Trace::id_of(&problem.id, attempt),
+            problem: problem.id.clone(),
+            attempt,
+            task: problem.task.clone(),
+            question: problem.question.clone(),
+            gold: problem.answer.gold(),
+            messages: vec![Message::user(&rendered.content), Message::assistant(&text)],
+            answer: verdict.answer().map(str::to_owned),
+            verdict: Some(verdict),
+            rewards: scored.to_map(),
+            prompt_tokens: rendered.tokens.len(),
+            completion_tokens: completion.tokens.len(),
+            finish: completion.finish,
+            logprob: Some(completion.logprobs.iter().map(|lp| f64::from(*lp)).sum()),
+            language: LanguageShare { target: problem.language, share: measure::language::share(&text, problem.language) },
+            source: 0,
+            attempts: None,
+            passes: None,
+            other: serde_json::Map::new(),
+            response: text,
+        };
+        Ok(Judged { trace, prompt: rendered.tokens.clone(), completion })
+    }
+}
+
+/// A problem whose attempts are under way.
+struct Asked {
+    problem: Arc<Problem>,
+    rendered: Arc<Rendered>,
+    running: usize,
+}
+
+/// The prompt of a question in a model's own form.
+pub fn render(text: &Text, style: PromptStyle, question: &str) -> Result<Rendered> {
+    let content = style.content(question)?;
+    let mut rendered = if style == PromptStyle::R1Zero || !text.has_template() {
+        content.clone()
+    } else {
+        text.render(&[Message::user(&content)], true, &serde_json::Map::new())?
+    };
+    let mut prefill = text.prefill(&rendered).to_owned();
+    if prefill.is_empty() && !style.prefill().is_empty() {
+        rendered.push_str(style.prefill());
+        prefill = style.prefill().to_owned();
+    }
+    let tokens = text.encode(&rendered)?;
+    Ok(Rendered { content, text: rendered, prefill, tokens })
+}
+
+/// The response as text: prefill and completion, without the end token.
+fn response_text(text: &Text, rendered: &Rendered, completion: &Completion) -> String {
+    let mut tokens = &completion.tokens[..];
+    if completion.finish == FinishReason::Stop
+        && let [rest @ .., last] = tokens
+        && text.stop_ids().contains(last)
+    {
+        tokens = rest;
+    }
+    format!("{}{}", rendered.prefill, text.decode(tokens))
+}

@@ -1,0 +1,244 @@
+//! Continuous batching: as many running attempts as the cache has slots, a finished one's slot refilled at once.
+//!
+//! A prompt is computed once for all attempts that follow each other on it. Every attempt's tokens come from its own key, so the batch it
+//! happens to share changes nothing (products with a single row excepted, which the decoder never runs).
+
+use super::choice::{Choice, SamplingParams, choose};
+use crate::key::Key;
+use crate::model::text::Text;
+use crate::model::{Decoder, KvCache, Packed, Prefix, Rows};
+use crate::trace::{Completion, FinishReason};
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// What to continue, and the key its attempts draw under.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// Index of the problem in the caller's list.
+    pub index: usize,
+    /// Name for errors.
+    pub name: String,
+    pub tokens: Vec<u32>,
+    pub key: Key,
+}
+
+/// What the caller wants sampled next.
+pub enum Next {
+    Request { prompt: Arc<Prompt>, attempt: u32 },
+    /// Nothing until a running attempt has ended.
+    Wait,
+    End,
+}
+
+/// One finished attempt.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    pub prompt: Arc<Prompt>,
+    pub attempt: u32,
+    pub completion: Completion,
+}
+
+/// What sampling has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt tokens computed, each prompt counted as often as it was computed.
+    pub prefilled: usize,
+    /// Steps of the whole batch.
+    pub steps: usize,
+    /// Tokens sampled.
+    pub sampled: usize,
+}
+
+/// Samples from a decoder in this process.
+pub struct LocalSampler {
+    decoder: Decoder,
+    text: Arc<Text>,
+    stop_ids: Vec<u32>,
+    cache: KvCache,
+    capacity: usize,
+    usage: Usage,
+}
+
+/// Tokens of the text that are decoded again at each step to look for a stop string, beside one per byte of the longest.
+const STOP_WINDOW: usize = 4;
+
+struct Running {
+    prompt: Arc<Prompt>,
+    attempt: u32,
+    key: Key,
+    slot: usize,
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+impl LocalSampler {
+    /// A sampler of `slots` attempts at once, each with room for `capacity` tokens, its prompt included.
+    ///
+    /// `decoder` may share its memory with one that is being trained: the next step then uses the new weights.
+    pub fn new(decoder: &Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
+        let capacity = capacity.min(decoder.config().max_positions);
+        let cache = KvCache::new(decoder.config(), slots.max(1), capacity, decoder.device())?;
+        Ok(Self { decoder: decoder.frozen()?, stop_ids: text.stop_ids(), text, cache, capacity, usage: Usage::default() })
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Room for one attempt, its prompt included.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Asks `next` for attempts until it says `End`, and gives each finished one to `done`, in the order in which they finish.
+    ///
+    /// A prompt that leaves no room is done at once with `Overflow`. Errors: logits that are not finite, or `Wait` while nothing runs.
+    pub fn run(
+        &mut self,
+        params: &SamplingParams,
+        next: &mut dyn FnMut() -> Result<Next>,
+        done: &mut dyn FnMut(Attempt) -> Result<()>,
+    ) -> Result<()> {
+        let mut free: Vec<usize> = (0..self.cache.slots()).rev().collect();
+        let mut running: Vec<Running> = Vec::new();
+        let mut last: Option<(Arc<Prompt>, Prefix)> = None;
+        let mut ended = false;
+        loop {
+            let mut waiting = false;
+            let mut fresh = Vec::new();
+            while !ended && !waiting && fresh.len() < free.len() {
+                match next()? {
+                    Next::Request { prompt, attempt } if prompt.tokens.is_empty() || prompt.tokens.len() >= self.capacity => {
+                        let completion = Completion { tokens: vec![], logprobs: vec![], finish: FinishReason::Overflow };
+                        done(Attempt { prompt, attempt, completion })?;
+                    }
+                    Next::Request { prompt, attempt } => fresh.push((prompt, attempt)),
+                    Next::Wait => waiting = true,
+                    Next::End => ended = true,
+                }
+            }
+            let started = self.start(fresh, &mut free, &mut last, params)?;
+            running.extend(started);
+            self.settle(&mut running, &mut free, params, done)?;
+            if running.is_empty() {
+                if ended {
+                    return Ok(());
+                }
+                if waiting {
+                    bail!("the sampler was told to wait while no attempt was running");
+                }
+                continue;
+            }
+            self.step(&mut running, params)?;
+            self.settle(&mut running, &mut free, params, done)?;
+        }
+    }
+
+    /// Computes the prompts that are new, and starts an attempt with its first token in a slot for each request.
+    fn start(
+        &mut self,
+        fresh: Vec<(Arc<Prompt>, u32)>,
+        free: &mut Vec<usize>,
+        last: &mut Option<(Arc<Prompt>, Prefix)>,
+        params: &SamplingParams,
+    ) -> Result<Vec<Running>> {
+        let mut new: Vec<Arc<Prompt>> = Vec::new();
+        for (prompt, _) in &fresh {
+            let known = last.iter().map(|(p, _)| p).chain(&new).any(|p| Arc::ptr_eq(p, prompt));
+            if !known {
+                new.push(prompt.clone());
+            }
+        }
+        let mut prefixes: Vec<(Arc<Prompt>, Prefix)> = last.take().into_iter().collect();
+        if !new.is_empty() {
+            let packed = Packed::new(new.iter().map(|p| &p.tokens[..]))?;
+            self.usage.prefilled += packed.tokens();
+            prefixes.extend(new.into_iter().zip(self.decoder.prefill(&packed)?));
+        }
+        let mut started = Vec::with_capacity(fresh.len());
+        for (prompt, attempt) in fresh {
+            let (_, prefix) = prefixes.iter().find(|(p, _)| Arc::ptr_eq(p, &prompt)).expect("every fresh prompt was computed just now");
+            let slot = free.pop().expect("no more requests are taken than slots are free");
+            self.cache.start(slot, prefix, &self.decoder)?;
+            let key = prompt.key.number(u64::from(attempt));
+            let choice = choose(&prefix.logits, params, key, 0);
+            let mut attempt = Running { prompt, attempt, key, slot, tokens: Vec::new(), logprobs: Vec::new() };
+            self.push(&mut attempt, choice)?;
+            started.push(attempt);
+        }
+        *last = prefixes.pop();
+        Ok(started)
+    }
+
+    /// One decode step for all running attempts.
+    fn step(&mut self, running: &mut [Running], params: &SamplingParams) -> Result<()> {
+        let rows = Rows {
+            tokens: running.iter().map(|r| *r.tokens.last().expect("a running attempt has its first token")).collect(),
+            slots: running.iter().map(|r| r.slot).collect(),
+        };
+        let logits = self.decoder.decode(&rows, &mut self.cache)?;
+        let vocabulary = logits.dim(1)?;
+        let logits = logits.flatten_all()?.to_vec1::<f32>()?; // (B V)
+        self.usage.steps += 1;
+        let choices: Vec<_> = running
+            .par_iter()
+            .zip(logits.par_chunks_exact(vocabulary))
+            .with_min_len(8)
+            .map(|(r, row)| choose(row, params, r.key, r.tokens.len() as u32))
+            .collect();
+        for (attempt, choice) in running.iter_mut().zip(choices) {
+            self.push(attempt, choice)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, attempt: &mut Running, choice: Option<Choice>) -> Result<()> {
+        let choice = choice.with_context(|| {
+            format!("the model's logits are not finite (problem {}, attempt {}): its weights are damaged", attempt.prompt.name, attempt.attempt)
+        })?;
+        attempt.tokens.push(choice.token);
+        attempt.logprobs.push(choice.logprob);
+        self.usage.sampled += 1;
+        Ok(())
+    }
+
+    /// Hands over the attempts that have ended and frees their slots.
+    fn settle(
+        &self,
+        running: &mut Vec<Running>,
+        free: &mut Vec<usize>,
+        params: &SamplingParams,
+        done: &mut dyn FnMut(Attempt) -> Result<()>,
+    ) -> Result<()> {
+        let mut i = 0;
+        while i < running.len() {
+            match self.finish(&running[i], params) {
+                None => i += 1,
+                Some(finish) => {
+                    let r = running.swap_remove(i);
+                    free.push(r.slot);
+                    let completion = Completion { tokens: r.tokens, logprobs: r.logprobs, finish };
+                    done(Attempt { prompt: r.prompt, attempt: r.attempt, completion })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self, attempt: &Running, params: &SamplingParams) -> Option<FinishReason> {
+        let last = attempt.tokens.last()?;
+        if self.stop_ids.contains(last) || self.has_stop_string(&attempt.tokens, &params.stop) {
+            return Some(FinishReason::Stop);
+        }
+        let full = attempt.prompt.tokens.len() + attempt.tokens.len() >= self.capacity;
+        (full || attempt.tokens.len() >= params.max_tokens).then_some(FinishReason::Length)
+    }
+
+    /// Whether the newest tokens complete a stop string.
+    fn has_stop_string(&self, tokens: &[u32], stop: &[String]) -> bool {
+        let Some(longest) = stop.iter().map(String::len).max() else { return false };
+        let tail = self.text.decode(&tokens[tokens.len().saturating_sub(longest + STOP_WINDOW)..]);
+        stop.iter().any(|s| tail.contains(s.as_str()))
+    }
+}

@@ -1,0 +1,489 @@
+//! GRPO: groups of attempts at each problem, advantages inside the group, a clipped surrogate, no critic.
+//!
+//! Differs from "DeepSeekMath" in what its successors found: the KL term is optional and off where `beta` is 0, groups without spread are
+//! not computed (they still count in the denominators), and the loss can be aggregated as DAPO or Dr. GRPO do. One update per batch needs no old
+//! log-probabilities: the ratio is 1 by definition. With several, the trainer computes the old ones itself before the first; the sampler's serve
+//! only to measure how far the two disagree.
+
+use super::advantage::{Advantage, has_spread};
+use super::learner::{Example, Learner, Seeds, Values};
+use super::objective::{Clip, Clipped, Counts, KlEstimator, KlPlacement, LossType, surrogate};
+use super::optimizer::AdamWSettings;
+use super::schedule::{Decay, Schedule};
+use super::state::State;
+use crate::key::Key;
+use crate::measure;
+use crate::model::Decoder;
+use crate::problem::Problem;
+use crate::rollout::{Ask, Judged, Rollout};
+use crate::sampler::LocalSampler;
+use crate::trace::FinishReason;
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// DAPO's soft punishment of length: 0 up to `max - buffer` tokens, then falling to `-factor` at `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverlongPenalty {
+    pub buffer: usize,
+    pub factor: f64,
+}
+
+/// Settings of a GRPO phase; names as in TRL where TRL has the thing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GrpoSettings {
+    pub steps: usize,
+    /// Problems per step.
+    pub prompts_per_step: usize,
+    /// Attempts at each problem: G.
+    pub num_generations: usize,
+    pub learning_rate: f64,
+    pub schedule: Decay,
+    pub warmup_steps: usize,
+    pub adam_beta1: f64,
+    pub adam_beta2: f64,
+    pub weight_decay: f64,
+    pub max_grad_norm: f64,
+    /// Optimiser steps on each batch of attempts.
+    pub num_iterations: usize,
+    pub advantage: Advantage,
+    pub loss_type: LossType,
+    /// Clip below: the ratio stays above 1 - epsilon.
+    pub epsilon: f64,
+    /// Clip above: the ratio stays below 1 + epsilon_high ("clip-higher").
+    pub epsilon_high: f64,
+    /// Weight of the KL to the reference; 0 needs no reference.
+    pub beta: f64,
+    pub kl: KlEstimator,
+    pub kl_in: KlPlacement,
+    /// The reference becomes the current policy every so many steps; 0 never.
+    pub reference_reset: usize,
+    /// Groups without spread are sampled again from new problems, in at most so many further rounds; 0 keeps them.
+    pub dynamic_sampling: usize,
+    /// Attempts that did not end by themselves have no loss.
+    pub mask_truncated: bool,
+    pub overlong_penalty: Option<OverlongPenalty>,
+}
+
+impl GrpoSettings {
+    pub fn optimizer(&self) -> AdamWSettings {
+        AdamWSettings {
+            betas: (self.adam_beta1, self.adam_beta2),
+            eps: 1e-8,
+            weight_decay: self.weight_decay,
+            max_grad_norm: self.max_grad_norm,
+        }
+    }
+
+    fn schedule_for(&self) -> Schedule {
+        Schedule { peak: self.learning_rate, warmup_steps: self.warmup_steps, steps: self.steps, decay: self.schedule, floor: 0.1 }
+    }
+
+    fn clip(&self) -> Clip {
+        Clip { low: self.epsilon, high: self.epsilon_high }
+    }
+}
+
+/// What is to be resumed: the next step, and how many problems have been asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Cursor {
+    step: usize,
+    asked: u64,
+}
+
+/// One line of a GRPO phase's `metrics.jsonl`: what was sampled at a step and what the update did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StepRecord {
+    /// From 0.
+    pub step: usize,
+    /// Mean and sample standard deviation of each reward component over all attempts, `total` among them.
+    pub reward: BTreeMap<String, (f64, f64)>,
+    /// Share of correct attempts.
+    pub accuracy: f64,
+    /// Share of the sampled groups whose rewards are all equal.
+    pub without_spread: f64,
+    /// Attempts sampled and thrown away by dynamic sampling.
+    pub wasted: usize,
+    /// Mean entropy of the policy per computed token, in nats, before the update.
+    pub entropy: f64,
+    /// Mean of the KL estimate per computed token before the update; 0 without a reference.
+    pub kl: f64,
+    /// Shares of computed tokens whose gradient the clip cut off, over all updates of the step.
+    pub clip_low: f64,
+    pub clip_high: f64,
+    pub loss: f64,
+    /// Before clipping; of the last update.
+    pub grad_norm: f64,
+    pub learning_rate: f64,
+    /// Mean tokens of all attempts, and of those that ended by themselves.
+    pub length: f64,
+    pub length_ended: f64,
+    /// Share of attempts that did not end by themselves.
+    pub truncated: f64,
+    /// Mean share of words in the target language.
+    pub language: f64,
+    /// Share of attempts that pass the readability rule.
+    pub readable: f64,
+    /// Mean number of reflection words per attempt.
+    pub reflection: f64,
+    /// Sampled tokens per second of sampling, and computed tokens per second of training.
+    pub sampled_per_second: f64,
+    pub trained_per_second: f64,
+    /// Mean and largest difference between the trainer's and the sampler's log-probability of a token.
+    pub mismatch_mean: f64,
+    pub mismatch_max: f64,
+}
+
+/// One sampled batch, with what training needs of it.
+pub struct Batch {
+    pub judged: Vec<Judged>,
+    /// Of the same length; the advantage of each attempt.
+    pub advantages: Vec<f64>,
+}
+
+/// A GRPO phase.
+pub struct Grpo<'a> {
+    pub settings: &'a GrpoSettings,
+    pub rollout: &'a Rollout,
+    /// The n-th problem of the phase, counted from 0 over all steps.
+    pub problem: &'a dyn Fn(u64) -> Result<Arc<Problem>>,
+    pub key: Key,
+    pub state: &'a State,
+    pub save_steps: usize,
+}
+
+/// The caller's two ends: attempts to store before the update, metrics after it.
+pub trait Observer {
+    fn attempts(&mut self, step: usize, batch: &Batch) -> Result<()>;
+    fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>>;
+}
+
+impl Grpo<'_> {
+    /// The step at which `run` would go on.
+    pub fn resume_step(&self) -> Result<usize> {
+        Ok(self.state.cursor::<Cursor>()?.map_or(0, |c| c.step))
+    }
+
+    /// Trains from the saved state, if there is one, to the last step; `Ok(false)` says that the observer broke off.
+    ///
+    /// `sampler` must share its memory with `learner`'s decoder. `start` is the model at the beginning of the phase, the first reference.
+    pub fn run(&self, learner: &mut Learner, sampler: &mut LocalSampler, start: &Decoder, observer: &mut dyn Observer) -> Result<bool> {
+        let settings = self.settings;
+        let group = settings.advantage.smallest_group();
+        ensure!(settings.num_generations >= group, "num_generations must be at least {group} for this advantage, got {}", settings.num_generations);
+        let mut reference = (settings.beta > 0.0).then(|| start.snapshot()).transpose()?;
+        let mut cursor = Cursor { step: 0, asked: 0 };
+        if let Some((saved, extra)) = self.state.restore::<Cursor>(learner.optimizer_mut())? {
+            cursor = saved;
+            if let Some(reference) = &mut reference
+                && !extra.is_empty()
+            {
+                *reference = reference.with_tensors(&|name| extra.get(&format!("reference.{name}")).cloned())?;
+            }
+        }
+        while cursor.step < settings.steps {
+            if let Some(reference) = &mut reference
+                && settings.reference_reset > 0
+                && cursor.step > 0
+                && cursor.step % settings.reference_reset == 0
+            {
+                *reference = learner.decoder().snapshot()?;
+            }
+            let mut record = StepRecord { step: cursor.step, ..StepRecord::default() };
+            let batch = self.sample(sampler, &mut cursor, &mut record)?;
+            observer.attempts(cursor.step, &batch)?;
+            describe(&batch, &mut record);
+            self.update(learner, reference.as_ref(), &batch, &mut record)?;
+            let flow = observer.record(&record)?;
+            cursor.step += 1;
+            let stop = flow.is_break() && cursor.step < settings.steps;
+            if stop || cursor.step % self.save_steps == 0 && cursor.step < settings.steps {
+                self.state.save(learner.optimizer(), &self.reference_tensors(reference.as_ref()), &cursor)?;
+            }
+            if stop {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A reference that is no longer the phase's first model has to be in the state.
+    fn reference_tensors(&self, reference: Option<&Decoder>) -> Vec<(String, Tensor)> {
+        match reference {
+            Some(reference) if self.settings.reference_reset > 0 => {
+                reference.tensors().into_iter().map(|(name, tensor)| (format!("reference.{name}"), tensor)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Samples the step's groups, again for groups without spread where dynamic sampling asks for it, and gives each attempt its advantage.
+    fn sample(&self, sampler: &mut LocalSampler, cursor: &mut Cursor, record: &mut StepRecord) -> Result<Batch> {
+        let (settings, begin, before) = (self.settings, Instant::now(), sampler.usage().sampled);
+        let mut groups: Vec<Vec<Judged>> = Vec::new();
+        let (mut seen, mut flat) = (0, 0);
+        for round in 0..=settings.dynamic_sampling {
+            let wanted = settings.prompts_per_step - groups.len();
+            for group in self.groups(sampler, cursor, wanted)? {
+                seen += 1;
+                let rewards: Vec<f64> = group.iter().map(|j| j.trace.reward()).collect();
+                flat += usize::from(!has_spread(&rewards));
+                if has_spread(&rewards) || round == settings.dynamic_sampling {
+                    groups.push(group);
+                } else {
+                    record.wasted += group.len();
+                }
+            }
+            if groups.len() == settings.prompts_per_step {
+                break;
+            }
+        }
+        record.without_spread = flat as f64 / f64::max(f64::from(seen), 1.0);
+        record.sampled_per_second = (sampler.usage().sampled - before) as f64 / begin.elapsed().as_secs_f64();
+        let mut batch = Batch { judged: Vec::new(), advantages: Vec::new() };
+        for mut group in groups {
+            let rewards: Vec<f64> = group.iter_mut().map(|j| self.pay(j)).collect();
+            batch.advantages.extend(settings.advantage.of(&rewards));
+            batch.judged.extend(group);
+        }
+        Ok(batch)
+    }
+
+    /// `count` groups of attempts at the next problems, in the problems' order.
+    fn groups(&self, sampler: &mut LocalSampler, cursor: &mut Cursor, count: usize) -> Result<Vec<Vec<Judged>>> {
+        let problems = (0..count as u64).map(|i| (self.problem)(cursor.asked + i)).collect::<Result<Vec<_>>>()?;
+        let key = self.key.name("attempts").number(cursor.step as u64).number(cursor.asked);
+        cursor.asked += count as u64;
+        let attempts = self.settings.num_generations;
+        let mut asks = problems.iter().flat_map(|p| (0..attempts as u32).map(move |attempt| (p.clone(), attempt)));
+        let mut finished: Vec<Judged> = Vec::with_capacity(count * attempts);
+        self.rollout.run(
+            sampler,
+            key,
+            &mut || Ok(asks.next().map_or(Ask::End, |(problem, attempt)| Ask::Attempt { problem, attempt })),
+            &mut |judged| {
+                finished.push(judged);
+                Ok(())
+            },
+        )?;
+        let place: BTreeMap<&str, usize> = problems.iter().enumerate().map(|(i, p)| (p.id.0.as_str(), i)).collect();
+        ensure!(place.len() == count, "two problems of one step have the same id: a group would mix them");
+        let mut groups = vec![Vec::with_capacity(attempts); count];
+        finished.sort_by_key(|j| j.trace.attempt);
+        for judged in finished {
+            groups[place[judged.trace.problem.0.as_str()]].push(judged);
+        }
+        Ok(groups)
+    }
+
+    /// Adds the length penalty to an attempt's rewards and returns what it is paid.
+    fn pay(&self, judged: &mut Judged) -> f64 {
+        if let Some(penalty) = self.settings.overlong_penalty {
+            let max = self.rollout.params.max_tokens;
+            let value = crate::reward::overlong_penalty(judged.completion.tokens.len(), max, penalty.buffer, penalty.factor);
+            let total = judged.trace.reward() + value;
+            judged.trace.rewards.insert("overlong".into(), value.into());
+            judged.trace.rewards.insert("total".into(), total.into());
+        }
+        judged.trace.reward()
+    }
+
+    /// All optimiser steps on one batch.
+    fn update(&self, learner: &mut Learner, reference: Option<&Decoder>, batch: &Batch, record: &mut StepRecord) -> Result<()> {
+        let begin = Instant::now();
+        let settings = self.settings;
+        let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !(settings.mask_truncated && j.completion.finish != FinishReason::Stop);
+        let loss_tokens = batch.judged.iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
+        let charged = reference.filter(|_| settings.kl_in == KlPlacement::Reward);
+        let mut advantages = batch.advantages.clone();
+        if let Some(reference) = charged {
+            advantages = self.charged_advantages(learner, reference, batch)?;
+        }
+        let computed = |i: usize| has_loss(&batch.judged[i]) && (advantages[i] != 0.0 || reference.is_some());
+        let chosen: Vec<usize> = (0..batch.judged.len()).filter(|i| computed(*i)).collect();
+        record.learning_rate = settings.schedule_for().rate(record.step);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let examples: Vec<Example> = chosen.iter().map(|i| example(&batch.judged[*i])).collect();
+        let temperature = self.rollout.params.temperature;
+        let policy = learner.decoder().clone();
+        let old = match settings.num_iterations {
+            0 | 1 => None,
+            _ => Some(learner.values(&policy, &examples, temperature)?.logprobs),
+        };
+        let in_loss = reference.filter(|_| settings.kl_in == KlPlacement::Loss);
+        let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
+        let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
+        let full = in_loss.filter(|_| settings.kl == KlEstimator::Full);
+        let offsets: Vec<usize> = std::iter::once(0)
+            .chain(examples.iter().scan(0, |sum, e| {
+                *sum += e.targets();
+                Some(*sum)
+            }))
+            .collect();
+        let step = Update {
+            settings,
+            batch,
+            advantages: &advantages,
+            chosen: &chosen,
+            offsets: &offsets,
+            old: old.as_deref(),
+            reference: reference_logprobs.as_deref(),
+            counts: Counts {
+                sequences: batch.judged.len(),
+                tokens: loss_tokens,
+                max_tokens: self.rollout.params.max_tokens,
+                micro_batches: learner.micro_batch_count(&examples),
+                micro_batch_tokens: 0,
+            },
+        };
+        let iterations = settings.num_iterations.max(1);
+        let mut tally = Tally::default();
+        for iteration in 0..iterations {
+            learner.accumulate(&examples, temperature, full, &mut |range, values| Ok(step.seeds(range, &values, iteration == 0, &mut tally)))?;
+            record.grad_norm = learner.step(record.learning_rate)?;
+        }
+        let n = tally.tokens as f64;
+        record.entropy = tally.entropy / n;
+        record.kl = tally.kl / n;
+        record.loss = tally.loss;
+        record.mismatch_mean = tally.mismatch / n;
+        record.mismatch_max = tally.mismatch_max;
+        record.clip_low = tally.clip_low as f64 / (n * iterations as f64);
+        record.clip_high = tally.clip_high as f64 / (n * iterations as f64);
+        record.trained_per_second = n * iterations as f64 / begin.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Advantages of rewards from which each completion's KL, summed over its tokens, has been taken.
+    fn charged_advantages(&self, learner: &Learner, reference: &Decoder, batch: &Batch) -> Result<Vec<f64>> {
+        let settings = self.settings;
+        let present: Vec<usize> = (0..batch.judged.len()).filter(|i| !batch.judged[*i].completion.tokens.is_empty()).collect();
+        let examples: Vec<Example> = present.iter().map(|i| example(&batch.judged[*i])).collect();
+        let temperature = self.rollout.params.temperature;
+        let policy = learner.decoder().clone();
+        let lp = learner.values(&policy, &examples, temperature)?.logprobs;
+        let lp_ref = learner.values(reference, &examples, temperature)?.logprobs;
+        let mut rewards: Vec<f64> = batch.judged.iter().map(|j| j.trace.reward()).collect();
+        let mut from = 0;
+        for (i, example) in present.iter().zip(&examples) {
+            let to = from + example.targets();
+            let kl: f64 = (from..to).map(|t| settings.kl.estimate(f64::from(lp[t]), f64::from(lp_ref[t])).0).sum();
+            rewards[*i] -= settings.beta * kl;
+            from = to;
+        }
+        Ok(rewards.chunks(settings.num_generations).flat_map(|group| settings.advantage.of(group)).collect())
+    }
+}
+
+/// Sums over the tokens of a step's updates.
+#[derive(Default)]
+struct Tally {
+    /// Of the first update.
+    tokens: usize,
+    entropy: f64,
+    kl: f64,
+    loss: f64,
+    mismatch: f64,
+    mismatch_max: f64,
+    clip_low: usize,
+    clip_high: usize,
+}
+
+/// What the loss of one batch is made of.
+struct Update<'a> {
+    settings: &'a GrpoSettings,
+    batch: &'a Batch,
+    advantages: &'a [f64],
+    /// Attempts that are computed.
+    chosen: &'a [usize],
+    /// Where the tokens of each chosen attempt start in `old` and `reference`.
+    offsets: &'a [usize],
+    old: Option<&'a [f32]>,
+    reference: Option<&'a [f32]>,
+    counts: Counts,
+}
+
+impl Update<'_> {
+    /// Derivatives of the loss for the micro-batch of chosen attempts `range`; the first update's numbers go into `tally`.
+    fn seeds(&self, range: std::ops::Range<usize>, values: &Values, first: bool, tally: &mut Tally) -> Seeds {
+        let settings = self.settings;
+        let counts = Counts { micro_batch_tokens: values.logprobs.len(), ..self.counts };
+        let full = self.reference.is_none() && settings.beta > 0.0 && settings.kl == KlEstimator::Full && settings.kl_in == KlPlacement::Loss;
+        let mut d_logprob = vec![0f32; values.logprobs.len()];
+        let mut d_kl = vec![0f32; if full { values.logprobs.len() } else { 0 }];
+        let base = self.offsets[range.start];
+        for which in range {
+            let attempt = &self.batch.judged[self.chosen[which]];
+            let advantage = self.advantages[self.chosen[which]];
+            let tokens = self.offsets[which]..self.offsets[which + 1];
+            let weight = settings.loss_type.weight(&counts, tokens.len());
+            for (position, at) in tokens.enumerate() {
+                let i = at - base;
+                let lp = f64::from(values.logprobs[i]);
+                let old = self.old.map_or(lp, |old| f64::from(old[at]));
+                let (value, slope, clipped) = surrogate(lp, old, advantage, settings.clip());
+                let (kl, kl_slope) = match self.reference {
+                    Some(reference) => settings.kl.estimate(lp, f64::from(reference[at])),
+                    None => (f64::from(values.kl[i]), 0.0),
+                };
+                d_logprob[i] = (weight * (settings.beta * kl_slope - slope)) as f32;
+                if full {
+                    d_kl[i] = (weight * settings.beta) as f32;
+                }
+                tally.clip_low += usize::from(clipped == Some(Clipped::Low));
+                tally.clip_high += usize::from(clipped == Some(Clipped::High));
+                if first {
+                    let difference = (lp - f64::from(attempt.completion.logprobs[position])).abs();
+                    tally.tokens += 1;
+                    tally.entropy += f64::from(values.entropy[i]);
+                    tally.kl += kl;
+                    tally.loss += weight * (settings.beta * kl - value);
+                    tally.mismatch += difference;
+                    tally.mismatch_max = tally.mismatch_max.max(difference);
+                }
+            }
+        }
+        Seeds { logprobs: d_logprob, entropy: None, kl: full.then_some(d_kl) }
+    }
+}
+
+fn example(judged: &Judged) -> Example {
+    Example { tokens: [&judged.prompt[..], &judged.completion.tokens].concat(), completion: judged.prompt.len() }
+}
+
+/// Fills in what a batch of attempts is like.
+fn describe(batch: &Batch, record: &mut StepRecord) {
+    let n = batch.judged.len() as f64;
+    let mean = |f: &dyn Fn(&Judged) -> f64| batch.judged.iter().map(f).sum::<f64>() / n;
+    let mut parts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for judged in &batch.judged {
+        for (name, value) in &judged.trace.rewards {
+            parts.entry(name.clone()).or_default().push(value.as_f64().unwrap_or(0.0));
+        }
+    }
+    record.reward = parts.into_iter().map(|(name, values)| (name, mean_and_std(&values))).collect();
+    let ended = |j: &Judged| j.completion.finish == FinishReason::Stop;
+    record.accuracy = mean(&|j| f64::from(j.trace.is_correct()));
+    record.length = mean(&|j| j.completion.tokens.len() as f64);
+    let stopped: Vec<f64> = batch.judged.iter().filter(|j| ended(j)).map(|j| j.completion.tokens.len() as f64).collect();
+    record.length_ended = mean_and_std(&stopped).0;
+    record.truncated = mean(&|j| f64::from(!ended(j)));
+    record.language = mean(&|j| j.trace.language.share);
+    record.readable = mean(&|j| f64::from(measure::readability::is_readable(&measure::readability::measure(&j.trace.response)).is_ok()));
+    record.reflection = mean(&|j| measure::reflection::words(&j.trace.response) as f64);
+}
+
+/// Mean and sample standard deviation; 0 where there are too few values.
+fn mean_and_std(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / n };
+    let variance = if values.len() < 2 { 0.0 } else { values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) };
+    (mean, variance.sqrt())
+}

@@ -1,0 +1,20 @@
+//! Training: packing, losses, optimiser, schedule, resumable state, and the SFT and GRPO loops.
+//!
+//! Losses are sums; whoever owns the batch divides once, by the global count. Which problems are asked and where files live is decided by
+//! the stages above; this floor gets examples or problems, and a place for its state.
+
+pub mod advantage;
+mod grpo;
+mod learner;
+pub mod objective;
+mod optimizer;
+mod schedule;
+mod sft;
+mod state;
+
+pub use grpo::{Grpo, GrpoSettings, OverlongPenalty, StepRecord};
+pub use learner::{Example, Learner, Seeds, Values};
+pub use optimizer::{AdamW, AdamWSettings};
+pub use schedule::{Decay, Schedule};
+pub use sft::{Sft, SftSettings};
+pub use state::State;
