@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md is the map; `tests/tidy.rs` holds the floors that it names.
 
+pub mod cli;
 pub mod filter;
 pub mod hub;
 pub mod key;
@@ -11,11 +12,13 @@ pub mod model;
 pub mod problem;
 pub mod publish;
 pub mod recipe;
+pub mod report;
 pub mod response;
 pub mod reward;
 pub mod rollout;
 pub mod sampler;
 pub mod shard;
+pub mod stage;
 pub mod tasks;
 pub mod trace;
 pub mod train;

@@ -1,6 +1,6 @@
 """How fast torch is on this CPU at what our benches measure. One JSON line per measurement on stdout.
 
-    python benches/peer/speed.py                                  # everything, about 20 minutes on two quiet cores
+    python benches/peer/speed.py                                  # everything; base at batch 256 takes most of the time
     python benches/peer/speed.py --shape tiny --what decode --batch 64 --threads 1,2
 
 Line: {peer, shape, what, batch, tokens_per_s, threads} and details. Medians of REPEATS timed runs after an untimed one; f32.

@@ -7,11 +7,12 @@ mod classes;
 mod phases;
 mod table;
 
-pub use classes::{Change, changes};
+pub use classes::{Change, Class, changes};
 pub use phases::{Grpo, Method, Phase, Sft};
 
 use crate::filter::FilterSettings;
 use crate::model::Shape;
+use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::SamplingParams;
 use crate::tasks::cold_start::Corruption;
@@ -95,6 +96,8 @@ pub struct Sample {
     /// Attempts at each.
     pub n: u32,
     pub prompt: PromptStyle,
+    /// Written beside each trace.
+    pub reward: RewardPreset,
     pub params: SamplingParams,
 }
 
@@ -309,7 +312,7 @@ fn read_params(t: &mut Table, defaults: SamplingParams) -> SamplingParams {
 }
 
 fn default_sample() -> Sample {
-    Sample { problems: 0, n: 4, prompt: PromptStyle::Plain, params: SamplingParams::at(1.0, 2048) }
+    Sample { problems: 0, n: 4, prompt: PromptStyle::Plain, reward: RewardPreset::SimplerlZoo, params: SamplingParams::at(1.0, 2048) }
 }
 
 fn read_sample(t: &mut Table) -> Sample {
@@ -318,6 +321,7 @@ fn read_sample(t: &mut Table) -> Sample {
         problems: t.or("problems", d.problems),
         n: t.or("n", d.n),
         prompt: t.or("prompt", d.prompt),
+        reward: t.or("reward", d.reward),
         params: read_params(t, d.params),
     };
     t.check("n", sample.n > 0, "at least 1", sample.n);

@@ -12,9 +12,9 @@ mod schedule;
 mod sft;
 mod state;
 
-pub use grpo::{Grpo, GrpoSettings, OverlongPenalty, StepRecord};
+pub use grpo::{Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
 pub use learner::{Example, Learner, Seeds, Values};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::{Decay, Schedule};
-pub use sft::{Sft, SftSettings};
+pub use sft::{Sft, SftRecord, SftSettings};
 pub use state::State;

@@ -1,0 +1,193 @@
+//! Collecting attempts: what is missing of problems x attempts is sampled into a journal, and sealed with what was there before.
+//!
+//! Sampling and evaluation both collect; they differ in the problems, the settings and the folder.
+
+use super::run::{Interrupted, Run};
+use super::ui::interrupt_requested;
+use crate::key::Key;
+use crate::problem::Problem;
+use crate::rollout::{Ask, Judged, Rollout};
+use crate::sampler::LocalSampler;
+use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, Source, TokenRecord, Tokens, seal, traces};
+use crate::trace::Trace;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Attempts that reach the device together; a kill loses these at most, and they are sampled again to the same tokens.
+const JOURNAL_ROWS: usize = 64;
+
+/// Work to collect.
+pub(super) struct Collection<'a> {
+    pub run: &'a Run,
+    /// Shown beside the progress bar.
+    pub label: &'a str,
+    pub rollout: &'a Rollout,
+    pub key: Key,
+    pub problems: &'a [Arc<Problem>],
+    /// Attempts at each problem.
+    pub attempts: u32,
+    /// Shards of an earlier, smaller extent.
+    pub sealed: Option<&'a Path>,
+    pub journal: &'a Path,
+}
+
+/// All attempts, on disk.
+pub(super) struct Collected {
+    journal: Journal<Entry>,
+    /// By (index of the problem, attempt).
+    places: BTreeMap<(usize, u32), Place>,
+    index: HashMap<String, usize>,
+}
+
+impl Collection<'_> {
+    /// Samples what is neither sealed nor journaled.
+    pub fn collect(&self, sampler: &mut LocalSampler) -> Result<Collected> {
+        let index: HashMap<String, usize> = self.problems.iter().enumerate().map(|(i, p)| (p.id.0.clone(), i)).collect();
+        ensure!(index.len() == self.problems.len(), "two problems have the same id; ids name attempts and must be unique");
+        let mut have = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        if let Some(sealed) = self.sealed {
+            for trace in traces(sealed)? {
+                let trace = trace?;
+                if let Some(key) = place_of(&index, &trace) {
+                    have.insert(key, ());
+                }
+            }
+        }
+        let (mut journal, recovered) = Journal::<Entry>::open(self.journal, |entry, place| {
+            if let Some(key) = place_of(&index, &entry.trace) {
+                places.insert(key, place);
+            }
+            Ok(())
+        })?;
+        if recovered.torn_bytes > 0 || !recovered.damaged.is_empty() {
+            self.run.ui.say(&format!(
+                "{}: {} rows are good; {} torn bytes and {} damaged ranges are sampled again",
+                self.journal.display(),
+                recovered.rows,
+                recovered.torn_bytes,
+                recovered.damaged.len()
+            ));
+        }
+        let total = self.problems.len() as u64 * u64::from(self.attempts);
+        let bar = self.run.ui.bar(self.label, total);
+        bar.set_position((have.len() + places.len()) as u64);
+        bar.reset_eta();
+        let all = (0..self.problems.len()).flat_map(|p| (0..self.attempts).map(move |a| (p, a)));
+        let mut missing = all.filter(|key| !have.contains_key(key) && !places.contains_key(key)).collect::<Vec<_>>().into_iter();
+        let (begin, before) = (Instant::now(), sampler.usage().sampled);
+        let mut pending: Vec<Entry> = Vec::new();
+        let mut tokens = 0;
+        let mut flush = |pending: &mut Vec<Entry>, places: &mut BTreeMap<(usize, u32), Place>| -> Result<()> {
+            if pending.is_empty() {
+                return Ok(());
+            }
+            let new = journal.append(pending)?;
+            for (entry, place) in pending.drain(..).zip(new) {
+                places.insert(place_of(&index, &entry.trace).context("what was asked has a place")?, place);
+            }
+            Ok(())
+        };
+        self.rollout.run(
+            sampler,
+            self.key,
+            &mut || {
+                if interrupt_requested() {
+                    return Ok(Ask::End);
+                }
+                Ok(missing.next().map_or(Ask::End, |(p, attempt)| Ask::Attempt { problem: self.problems[p].clone(), attempt }))
+            },
+            &mut |judged| {
+                tokens += judged.completion.tokens.len();
+                pending.push(entry(judged));
+                bar.inc(1);
+                if pending.len() >= JOURNAL_ROWS {
+                    bar.set_message(format!("{:.0} tokens/s", tokens as f64 / begin.elapsed().as_secs_f64()));
+                    flush(&mut pending, &mut places)?;
+                }
+                Ok(())
+            },
+        )?;
+        flush(&mut pending, &mut places)?;
+        bar.finish_and_clear();
+        let sampled = sampler.usage().sampled - before;
+        if missing.next().is_some() {
+            bail!(Interrupted);
+        }
+        let rate = sampled as f64 / begin.elapsed().as_secs_f64();
+        self.run.ui.detail(&format!("{}: {sampled} tokens at {rate:.0} tokens/s", self.label));
+        Ok(Collected { journal, places, index })
+    }
+}
+
+impl Collected {
+    /// Writes all attempts as shards into `folder`, in the order of problems and attempts.
+    pub fn seal(mut self, folder: &Path, sealed: Option<&Path>, kind: &str, source: Source) -> Result<Manifest> {
+        let mut old = sealed.map(SealedEntries::open).transpose()?;
+        let mut keys: BTreeMap<(usize, u32), Option<Place>> = self.places.iter().map(|(k, p)| (*k, Some(*p))).collect();
+        let index = &self.index;
+        if let Some(sealed) = sealed {
+            for trace in traces(sealed)? {
+                if let Some(key) = place_of(index, &trace?) {
+                    keys.entry(key).or_insert(None);
+                }
+            }
+        }
+        let journal = &mut self.journal;
+        let entries = keys.into_values().map(|place| match place {
+            Some(place) => journal.read(place),
+            None => old.as_mut().context("an attempt that is not in the journal was sealed before")?.next(),
+        });
+        seal(folder, entries, |trace| place_of(index, trace), &SealOptions::new(kind, vec![source]))
+    }
+}
+
+/// Traces of a folder together with their tokens, in order.
+pub(super) struct SealedEntries {
+    rows: crate::shard::Rows<Trace>,
+    tokens: Option<Tokens>,
+}
+
+impl SealedEntries {
+    pub fn open(folder: &Path) -> Result<Self> {
+        let with_tokens = Manifest::load(folder)?.shards.iter().any(|s| s.ids.is_some());
+        Ok(Self { rows: traces(folder)?, tokens: with_tokens.then(|| Tokens::open(folder)).transpose()? })
+    }
+
+    fn next(&mut self) -> Result<Entry> {
+        let trace = self.rows.next().context("fewer sealed rows than their manifest says")??;
+        self.with_tokens(trace)
+    }
+
+    /// A trace of this folder with its tokens, if it has any.
+    pub fn with_tokens(&mut self, trace: Trace) -> Result<Entry> {
+        let tokens = match &mut self.tokens {
+            Some(tokens) => tokens.get(&trace.id)?,
+            None => None,
+        };
+        Ok(Entry { trace, tokens })
+    }
+}
+
+fn place_of(index: &HashMap<String, usize>, trace: &Trace) -> Option<(usize, u32)> {
+    Some((*index.get(&trace.problem.0)?, trace.attempt))
+}
+
+/// A judged attempt as it is stored.
+pub(super) fn entry(judged: Judged) -> Entry {
+    let tokens = TokenRecord::new(judged.trace.id.clone(), judged.prompt, judged.completion.tokens, &judged.completion.logprobs);
+    Entry { trace: judged.trace, tokens: Some(tokens) }
+}
+
+/// Room that attempts at these problems need: the longest prompt and `max_tokens`, within the model's positions.
+pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: usize) -> Result<usize> {
+    let mut longest = 0;
+    for problem in problems {
+        let rendered = rollout.render(&problem.question).with_context(|| format!("problem {}", problem.id))?;
+        longest = longest.max(rendered.tokens.len());
+    }
+    Ok((longest + rollout.params.max_tokens).min(positions))
+}

@@ -1,0 +1,227 @@
+//! `evaluate`: each model of the run on the same held-out problems, sampled and greedy, into `evaluation/<model>-<task>/`.
+
+use super::collect::{Collection, capacity};
+use super::models::{self, Loaded, Origin};
+use super::problems;
+use super::run::{Run, Status};
+use super::{phase, sample};
+use crate::key::Key;
+use crate::metric::{Outcome, ci95, maj_at_n, mean};
+use crate::problem::Problem;
+use crate::publish;
+use crate::recipe::{EvaluationTask, Model};
+use crate::reward::RewardPreset;
+use crate::rollout::Rollout;
+use crate::sampler::{LocalSampler, SamplingParams};
+use crate::shard::traces;
+use crate::trace::{FinishReason, Group, Trace, Verdict};
+use crate::verify::Rules;
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A model to measure, under the name that reports use.
+pub struct Candidate<'a> {
+    pub name: String,
+    pub role: &'static str,
+    pub model: &'a Model,
+    pub origin: Origin,
+}
+
+/// Measures every model of the run on every task of the recipe.
+pub fn stage(run: &Run) -> Result<()> {
+    let candidates = candidates(run)?;
+    for task in &run.recipe.evaluate.tasks {
+        let problems = problems::evaluation(run, task)?;
+        for candidate in &candidates {
+            measure(run, candidate, task, &problems)?;
+        }
+    }
+    Ok(())
+}
+
+/// The models of a run in the order of the report.
+pub fn candidates(run: &Run) -> Result<Vec<Candidate<'_>>> {
+    let mut all = Vec::new();
+    let phase_folder = |role: &str, name: &str| Origin::Folder(run.folder(&format!("{role}/{name}")));
+    if let Some(model) = &run.recipe.teacher {
+        let grpo = model.phases.iter().position(|p| p.is_grpo());
+        if let Some(i) = grpo
+            && i > 0
+        {
+            let origin = phase_folder("teacher", &model.phases[i - 1].name);
+            all.push(Candidate { name: "base".into(), role: "teacher", model, origin });
+        } else if grpo == Some(0) && !model.is_fresh() {
+            all.push(Candidate { name: "base".into(), role: "teacher", model, origin: models::origin(model)? });
+        }
+        all.push(Candidate { name: "teacher".into(), role: "teacher", model, origin: models::last_folder(run, model, "teacher")? });
+    }
+    if let Some(model) = &run.recipe.student {
+        if let Some(origin) = phase::before_corpus(run, model)? {
+            all.push(Candidate { name: "student-base".into(), role: "student", model, origin });
+        }
+        for control in &run.recipe.controls {
+            let origin = phase_folder("controls", &control.name);
+            all.push(Candidate { name: format!("student-{}", control.name), role: "student", model, origin });
+        }
+        if let Some(last) = model.phases.iter().rposition(|p| p.uses_corpus())
+            && last + 1 < model.phases.len()
+        {
+            let origin = phase_folder("student", &model.phases[last].name);
+            all.push(Candidate { name: "student-sft".into(), role: "student", model, origin });
+        }
+        all.push(Candidate { name: "student".into(), role: "student", model, origin: models::last_folder(run, model, "student")? });
+    }
+    Ok(all)
+}
+
+/// Measures one model on one task.
+pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems: &[Arc<Problem>]) -> Result<Value> {
+    let begin = Instant::now();
+    let stage = format!("evaluation/{}-{}", candidate.name, task.name);
+    let hash = models::hash(run, &candidate.origin, candidate.role, candidate.model)?;
+    let extraction = run.recipe.problems.extraction;
+    let inputs = json!({"model": hash, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
+    let extent = json!({"problems": problems::identity(problems), "n": task.n});
+    let status = run.status(&stage, &inputs, &extent)?;
+    let folder = run.folder(&stage);
+    if status == Status::Done {
+        return Ok(publish::done(&folder)?.context("a stage that is done says so")?["result"].clone());
+    }
+    let Loaded { decoder, text, name, .. } = models::open(run, candidate.model, &candidate.origin, candidate.role)?;
+    let rollout = |params: SamplingParams| Rollout {
+        text: text.clone(),
+        prompt: task.prompt,
+        params,
+        verifier: Rules { extraction },
+        reward: RewardPreset::SimplerlZoo,
+    };
+    let sampled = rollout(task.params.clone());
+    let greedy = rollout(SamplingParams { stop: task.params.stop.clone(), ..SamplingParams::at(0.0, task.params.max_tokens) });
+    let room = capacity(&sampled, problems, decoder.config().max_positions)?;
+    let mut sampler = LocalSampler::new(&decoder, text.clone(), run.recipe.execution.slots, room)?;
+    let key = Key::new(run.seed(), "evaluate").name(&candidate.name).name(&task.name);
+    let extends = status == Status::Extend;
+    let mut collect = |rollout: &Rollout, kind: &str, attempts: u32| {
+        let shards = folder.join(kind);
+        let label = format!("{} on {} ({kind})", candidate.name, task.name);
+        let collected = Collection {
+            run,
+            label: &label,
+            rollout,
+            key: key.name(kind),
+            problems,
+            attempts,
+            sealed: extends.then_some(shards.as_path()),
+            journal: &folder.join(format!("{kind}.journal")),
+        }
+        .collect(&mut sampler)?;
+        Ok::<_, anyhow::Error>((collected, shards, sample::source(rollout, name.clone(), hash.clone(), run)))
+    };
+    let parts = [("sampled", collect(&sampled, "sampled", task.n)?), ("greedy", collect(&greedy, "greedy", 1)?)];
+    let mut result = Value::Null;
+    publish::folder(&folder, |new| {
+        for (kind, (collected, shards, source)) in parts {
+            let inner = new.join(kind);
+            std::fs::create_dir_all(&inner).with_context(|| format!("cannot make {}", inner.display()))?;
+            collected.seal(&inner, extends.then_some(shards.as_path()), kind, source)?;
+        }
+        let per_problem = outcomes(new, problems)?;
+        let key = Key::new(run.seed(), "report").name(&candidate.name).name(&task.name);
+        result = summary(&candidate.name, &task.name, task.n, &per_problem, key)?;
+        let mut lines = publish::Lines::open(new.join("results.jsonl"))?;
+        for (problem, p) in problems.iter().zip(&per_problem) {
+            lines.append(&json!({
+                "problem": problem.id,
+                "attempts": p.sampled.attempts,
+                "correct": p.sampled.correct,
+                "greedy": p.greedy,
+            }))?;
+        }
+        let counts = json!({"problems": problems.len(), "attempts": problems.len() as u64 * u64::from(task.n + 1)});
+        let mut record = Run::done_record(&stage, &inputs, &extent, counts, begin);
+        record["result"] = result.clone();
+        publish::mark_done(new, &record)
+    })?;
+    Ok(result)
+}
+
+/// How one problem went.
+struct PerProblem {
+    sampled: Outcome,
+    greedy: bool,
+    majority: f64,
+    tokens: usize,
+    truncated: usize,
+    no_answer: usize,
+    language: f64,
+}
+
+/// Reads back both kinds of attempts, problem by problem.
+fn outcomes(folder: &Path, problems: &[Arc<Problem>]) -> Result<Vec<PerProblem>> {
+    let mut groups: BTreeMap<String, Vec<Trace>> = BTreeMap::new();
+    for trace in traces(folder.join("sampled"))? {
+        let trace = trace?;
+        groups.entry(trace.problem.0.clone()).or_default().push(trace);
+    }
+    let mut greedy = BTreeMap::new();
+    for trace in traces(folder.join("greedy"))? {
+        let trace = trace?;
+        greedy.insert(trace.problem.0.clone(), trace.is_correct());
+    }
+    let of = |problem: &Arc<Problem>| {
+        let traces = groups.remove(&problem.id.0).unwrap_or_default();
+        let count = |f: &dyn Fn(&Trace) -> bool| traces.iter().filter(|t| f(t)).count();
+        let (tokens, truncated) = (
+            traces.iter().map(|t| t.completion_tokens).sum(),
+            count(&|t| t.finish != FinishReason::Stop),
+        );
+        let no_answer = count(&|t| matches!(t.verdict, Some(Verdict::NoAnswer { .. })));
+        let language = traces.iter().map(|t| t.language.share).sum();
+        let group = Group { problem: problem.id.clone(), traces };
+        PerProblem {
+            sampled: Outcome::of(&group),
+            greedy: greedy.get(&problem.id.0).copied().unwrap_or(false),
+            majority: maj_at_n(&group),
+            tokens,
+            truncated,
+            no_answer,
+            language,
+        }
+    };
+    Ok(problems.iter().map(of).collect())
+}
+
+fn summary(model: &str, task: &str, n: u32, per_problem: &[PerProblem], key: Key) -> Result<Value> {
+    let rates: Vec<f64> = per_problem.iter().map(|p| p.sampled.rate()).collect();
+    let greedy: Vec<f64> = per_problem.iter().map(|p| f64::from(p.greedy)).collect();
+    let majority: Vec<f64> = per_problem.iter().map(|p| p.majority).collect();
+    let attempts = per_problem.iter().map(|p| f64::from(p.sampled.attempts)).sum::<f64>();
+    let share = |sum: f64| if attempts > 0.0 { sum / attempts } else { 0.0 };
+    let mut pass_at_k = Map::new();
+    for k in (0..16).map(|i| 1 << i).filter(|k| *k <= n) {
+        let values: Option<Vec<f64>> = per_problem.iter().map(|p| p.sampled.pass_at(k)).collect();
+        if let Some(value) = values.as_deref().and_then(mean) {
+            pass_at_k.insert(k.to_string(), value.into());
+        }
+    }
+    Ok(json!({
+        "model": model,
+        "task": task,
+        "problems": per_problem.len(),
+        "samples": n,
+        "pass_at_1": mean(&rates),
+        "ci95": ci95(&rates, key.name("sampled")),
+        "greedy": mean(&greedy),
+        "greedy_ci95": ci95(&greedy, key.name("greedy")),
+        "maj_at_n": mean(&majority),
+        "pass_at_k": pass_at_k,
+        "mean_tokens": share(per_problem.iter().map(|p| p.tokens as f64).sum()),
+        "truncated": share(per_problem.iter().map(|p| p.truncated as f64).sum()),
+        "no_answer": share(per_problem.iter().map(|p| p.no_answer as f64).sum()),
+        "language_share": share(per_problem.iter().map(|p| p.language).sum()),
+    }))
+}

@@ -1,0 +1,98 @@
+//! `filter`: keeps the traces worth learning from in `corpus/`, and every other one with its reason in `corpus/dropped/`.
+
+use super::collect::SealedEntries;
+use super::run::{Run, Status};
+use super::sample;
+use crate::filter::{Filter, FilterSettings, Outcome};
+use crate::key::Key;
+use crate::publish;
+use crate::shard::{Entry, Manifest, SealOptions, Source, seal, traces};
+use crate::trace::{Group, Reason, Trace};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// Folder of this stage in the run directory.
+pub const FOLDER: &str = "corpus";
+
+/// Filters the run's traces.
+pub fn stage(run: &Run) -> Result<()> {
+    let begin = Instant::now();
+    let input = run.folder(sample::FOLDER);
+    let settings = &run.recipe.filter;
+    let manifest = Manifest::load(&input)?.hash()?;
+    let inputs = json!({"traces": manifest, "filter": settings, "seed": run.seed()});
+    if run.status(FOLDER, &inputs, &Value::Null)? == Status::Done {
+        return Ok(());
+    }
+    write(&input, &run.folder(FOLDER), settings, run.seed(), |counts, funnel| {
+        let mut record = Run::done_record(FOLDER, &inputs, &Value::Null, counts, begin);
+        record["funnel"] = funnel;
+        record
+    })?;
+    Ok(())
+}
+
+/// Filters the shards or the JSONL file at `input` into the folder `output`; `record` makes its `DONE` from counts and funnel.
+pub fn write(
+    input: &Path,
+    output: &Path,
+    settings: &FilterSettings,
+    seed: u64,
+    record: impl FnOnce(Value, Value) -> Value,
+) -> Result<Outcome> {
+    let outcome = apply(input, settings, seed)?;
+    let (mut sources, hash) = match Manifest::load(input) {
+        Ok(manifest) => (manifest.sources.clone(), Some(manifest.hash()?)),
+        Err(_) if input.is_file() => (vec![Source::default()], Some(publish::sha256_file(input)?)),
+        Err(error) => return Err(error),
+    };
+    for source in &mut sources {
+        source.filter = serde_json::to_value(settings)?;
+        source.input_manifest = hash.clone();
+    }
+    publish::folder(output, |new| {
+        let mut tokens = input.is_dir().then(|| SealedEntries::open(input)).transpose()?;
+        let mut store = |folder: &Path, kind: &str, rows: Vec<Trace>| -> Result<Manifest> {
+            let entries = rows.into_iter().map(|trace| match &mut tokens {
+                Some(tokens) => tokens.with_tokens(trace),
+                None => Ok(Entry { trace, tokens: None }),
+            });
+            let mut n = 0u64;
+            let count = |_: &Trace| {
+                n += 1;
+                n
+            };
+            seal(folder, entries, count, &SealOptions::new(kind, sources.clone()))
+        };
+        let kept = store(new, "corpus", outcome.kept.clone())?;
+        let dropped_folder = new.join("dropped");
+        std::fs::create_dir_all(&dropped_folder).with_context(|| format!("cannot make {}", dropped_folder.display()))?;
+        let dropped = store(&dropped_folder, "dropped", outcome.dropped.iter().map(|(t, r)| with_reason(t, r)).collect())?;
+        let counts = json!({"kept": kept.rows, "dropped": dropped.rows, "tokens": kept.tokens()});
+        publish::mark_done(new, &record(counts, serde_json::to_value(&outcome.funnel)?))
+    })?;
+    Ok(outcome)
+}
+
+/// Runs the filter without writing.
+pub fn apply(input: &Path, settings: &FilterSettings, seed: u64) -> Result<Outcome> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for trace in traces(input)? {
+        let trace = trace?;
+        let group = groups
+            .entry(trace.problem.0.clone())
+            .or_insert_with(|| Group { problem: trace.problem.clone(), traces: Vec::new() });
+        group.traces.push(trace);
+    }
+    Ok(Filter::new(settings)?.run(groups.into_values().collect(), Key::new(seed, "filter")))
+}
+
+/// A dropped trace as it is kept.
+fn with_reason(trace: &Trace, reason: &Reason) -> Trace {
+    let mut trace = trace.clone();
+    trace.other.insert("dropped".to_owned(), json!(reason));
+    trace
+}

@@ -1,0 +1,39 @@
+//! The stages: one file per command, wired from the floors below; the run directory, resuming, and what the person sees meanwhile.
+//!
+//! A stage reads only folders of earlier stages and writes one folder of its own, whose last file is `DONE`. Running the same command
+//! again goes on where the last one ended. No formula lives here.
+
+mod collect;
+pub mod evaluate;
+pub mod filter;
+pub mod models;
+pub mod phase;
+pub mod problems;
+mod run;
+pub mod sample;
+mod ui;
+
+pub use run::{ConfigError, Interrupted, Run, Status, config};
+pub use ui::{Ui, interrupt_requested, watch_for_interrupts};
+
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// The whole pipeline, skipping what is done.
+pub fn run_all(run: &Run) -> Result<()> {
+    phase::teacher(run)?;
+    if run.recipe.student.is_some() || run.recipe.teacher.is_some() {
+        sample::stage(run)?;
+        filter::stage(run)?;
+    }
+    phase::student(run)?;
+    phase::controls(run)?;
+    evaluate::stage(run)?;
+    crate::report::write(&run.dir)?;
+    Ok(())
+}
+
+/// The default folder of a run.
+pub fn default_folder(name: &str) -> PathBuf {
+    PathBuf::from("runs").join(name)
+}

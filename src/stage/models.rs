@@ -1,0 +1,93 @@
+//! Which model a stage works with: a fresh one, a folder, a Hub id, or what an earlier phase of this run has made.
+
+use super::run::{Run, config};
+use crate::hub;
+use crate::key::Key;
+use crate::model::text::Text;
+use crate::model::{self, Decoder};
+use crate::recipe::Model;
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// Random weights, with the embedded tokenizer.
+    Fresh,
+    Folder(PathBuf),
+}
+
+/// A model in memory.
+pub struct Loaded {
+    pub decoder: Decoder,
+    pub text: Arc<Text>,
+    /// Of its weights; for a fresh model the name of its draw.
+    pub hash: String,
+    /// As manifests and reports name it.
+    pub name: String,
+}
+
+/// Finds a recipe's model before its phases; Hub ids are looked up, and fetched where that is allowed.
+pub fn origin(model: &Model) -> Result<Origin> {
+    if model.is_fresh() {
+        return Ok(Origin::Fresh);
+    }
+    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
+    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), offline))?))
+}
+
+/// Opens a model; `role` names the draw of a fresh one.
+pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loaded> {
+    match origin {
+        Origin::Fresh => {
+            let shape = model.shape.as_ref().context("a fresh model has a shape")?;
+            let text = Arc::new(Text::tiny());
+            let key = Key::new(run.seed(), "weights").name(role);
+            let decoder = Decoder::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id(), key, &Device::Cpu)?;
+            Ok(Loaded { decoder, text, hash: fresh_hash(run, role, model), name: "fresh".to_owned() })
+        }
+        Origin::Folder(folder) => config(open_folder(folder)),
+    }
+}
+
+/// Opens a model folder with its tokenizer.
+pub fn open_folder(folder: &Path) -> Result<Loaded> {
+    let text = Arc::new(Text::from_folder(folder)?);
+    let decoder = model::load(folder, &Device::Cpu)?;
+    let rows = decoder.config().vocab_size;
+    ensure!(
+        text.vocab_size() <= rows,
+        "{}: the tokenizer has ids up to {}, the model's embedding {rows} rows: they do not belong together",
+        folder.display(),
+        text.vocab_size()
+    );
+    Ok(Loaded { decoder, text, hash: model::weights_hash(folder)?, name: folder.display().to_string() })
+}
+
+/// Hash of a model's weights without opening it; a finished phase has it in its `DONE`.
+pub fn hash(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result<String> {
+    match origin {
+        Origin::Fresh => Ok(fresh_hash(run, role, model)),
+        Origin::Folder(folder) => {
+            let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
+            match done.as_ref().and_then(|d| d["weights_hash"].as_str()) {
+                Some(hash) => Ok(hash.to_owned()),
+                None => config(model::weights_hash(folder)),
+            }
+        }
+    }
+}
+
+fn fresh_hash(run: &Run, role: &str, model: &Model) -> String {
+    format!("fresh {role} {:?} seed {}", model.shape, run.seed())
+}
+
+/// Folder of the model that a role ends with: its last phase, or the model it started from.
+pub fn last_folder(run: &Run, model: &Model, role: &str) -> Result<Origin> {
+    match model.phases.last() {
+        Some(phase) => Ok(Origin::Folder(run.folder(&format!("{role}/{}", phase.name)))),
+        None => origin(model),
+    }
+}

@@ -1,0 +1,480 @@
+//! The training phases of teacher and student, and the controls: each reads a model and its data, and leaves a model folder.
+//!
+//! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
+//! training goes on), `rollouts/` for GRPO, and while it runs one resumable `state/`.
+
+use super::collect::{capacity, entry};
+use super::filter;
+use super::models::{self, Loaded, Origin};
+use super::problems::{ProblemSet, evaluation};
+use super::run::{Interrupted, Run, Status};
+use super::sample;
+use super::ui::interrupt_requested;
+use crate::key::Key;
+use crate::model;
+use crate::model::text::Text;
+use crate::problem::{Language, Problem};
+use crate::publish::{self, Lines};
+use crate::recipe::{ControlData, Grpo as GrpoPhase, Method, Model, Phase, Sft as SftPhase};
+use crate::reward::RewardPreset;
+use crate::rollout::{Ask, Rollout};
+use crate::sampler::{LocalSampler, SamplingParams};
+use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal, traces};
+use crate::tasks::arithmetic::{self, Expression};
+use crate::tasks::cold_start;
+use crate::trace::{Message, Trace};
+use crate::train::{Batch, Example, Grpo, Learner, Observer, Sft, State, StepRecord};
+use crate::verify::Rules;
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Held-out problems that are answered again and again while a phase trains.
+const PROBES: usize = 8;
+
+/// Trains the teacher.
+pub fn teacher(run: &Run) -> Result<()> {
+    run.recipe.teacher.as_ref().map_or(Ok(()), |model| phases(run, model, "teacher"))
+}
+
+/// Trains the student.
+pub fn student(run: &Run) -> Result<()> {
+    run.recipe.student.as_ref().map_or(Ok(()), |model| phases(run, model, "student"))
+}
+
+/// Trains the controls: the student before the corpus, with the settings of its first corpus phase, on other data.
+pub fn controls(run: &Run) -> Result<()> {
+    let Some(model) = &run.recipe.student else { return Ok(()) };
+    for control in &run.recipe.controls {
+        let phase = model.phases.iter().find(|p| p.uses_corpus()).context("a control needs a student phase on the corpus to copy")?;
+        let origin = before_corpus(run, model)?.context("a control needs the student before its corpus phase")?;
+        let data = match control.data {
+            ControlData::Unfiltered => Data::Unfiltered,
+        };
+        Job { run, stage: format!("controls/{}", control.name), role: "student", model, origin, phase, data }.run()?;
+    }
+    Ok(())
+}
+
+/// The student as it is before its first phase on the corpus; `None` where there is no such phase or nothing before it but random weights.
+pub fn before_corpus(run: &Run, model: &Model) -> Result<Option<Origin>> {
+    match model.phases.iter().position(|p| p.uses_corpus()) {
+        Some(0) if model.is_fresh() => Ok(None),
+        Some(0) => Ok(Some(models::origin(model)?)),
+        Some(i) => Ok(Some(Origin::Folder(run.folder(&format!("student/{}", model.phases[i - 1].name))))),
+        None => Ok(None),
+    }
+}
+
+fn phases(run: &Run, model: &Model, role: &'static str) -> Result<()> {
+    let mut origin = models::origin(model)?;
+    for phase in &model.phases {
+        run.check_interrupt()?;
+        let data = match &phase.method {
+            Method::Sft(sft) if sft.data == "corpus" => Data::Corpus,
+            Method::Sft(sft) if sft.data == "cold-start" => Data::ColdStart,
+            Method::Sft(sft) => Data::Folder(PathBuf::from(&sft.data)),
+            Method::Grpo(_) => Data::Problems,
+        };
+        let stage = format!("{role}/{}", phase.name);
+        let folder = run.folder(&stage);
+        Job { run, stage, role, model, origin, phase, data }.run()?;
+        origin = Origin::Folder(folder);
+    }
+    Ok(())
+}
+
+/// What a phase learns from.
+enum Data {
+    Corpus,
+    ColdStart,
+    Unfiltered,
+    Folder(PathBuf),
+    Problems,
+}
+
+/// One phase to be trained.
+struct Job<'a> {
+    run: &'a Run,
+    stage: String,
+    role: &'static str,
+    model: &'a Model,
+    origin: Origin,
+    phase: &'a Phase,
+    data: Data,
+}
+
+impl Job<'_> {
+    fn run(&self) -> Result<()> {
+        let begin = Instant::now();
+        let inputs = self.inputs()?;
+        if self.run.status(&self.stage, &inputs, &Value::Null)? == Status::Done {
+            return Ok(());
+        }
+        let folder = self.run.folder(&self.stage);
+        let Loaded { decoder, text, .. } = models::open(self.run, self.model, &self.origin, self.role)?;
+        let positions = decoder.config().max_positions;
+        let limit = if self.model.max_length == 0 { positions } else { self.model.max_length };
+        super::run::config(if limit <= positions {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!(
+                "{}.max_length {limit} is beyond the model's {positions} positions (max_position_embeddings); choose at most {positions}",
+                self.role
+            ))
+        })?;
+        let state = State::new(folder.join("state"));
+        let optimizer = match &self.phase.method {
+            Method::Sft(sft) => sft.settings.optimizer(),
+            Method::Grpo(grpo) => grpo.settings.optimizer(),
+        };
+        let mut learner = Learner::new(&decoder, optimizer, self.run.recipe.execution.micro_batch_tokens)?;
+        let counts = match &self.phase.method {
+            Method::Sft(sft) => self.sft(sft, &mut learner, &text, &state, limit)?,
+            Method::Grpo(grpo) => self.grpo(grpo, &mut learner, &decoder, &text, &state)?,
+        };
+        model::save(learner.decoder(), &folder)?;
+        text.save_into(&folder)?;
+        let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
+        record["weights_hash"] = model::weights_hash(&folder)?.into();
+        publish::mark_done(&folder, &record)?;
+        state.clear()
+    }
+
+    /// Everything that the phase's result follows from.
+    fn inputs(&self) -> Result<Value> {
+        let run = self.run;
+        let data = match &self.data {
+            Data::Corpus => json!({"corpus": Manifest::load(run.folder(filter::FOLDER))?.hash()?}),
+            Data::Unfiltered => json!({
+                "traces": Manifest::load(run.folder(sample::FOLDER))?.hash()?,
+                "count": Manifest::load(run.folder(filter::FOLDER))?.rows,
+            }),
+            Data::ColdStart => {
+                let cold_start = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
+                json!({"cold_start": cold_start.corruption, "traces": cold_start.traces})
+            }
+            Data::Folder(folder) => json!({"folder": data_hash(folder)?}),
+            Data::Problems => json!({
+                "problems": ProblemSet::training(run, &self.stage)?.identity(),
+                "extraction": run.recipe.problems.extraction,
+            }),
+        };
+        let method = match &self.phase.method {
+            Method::Sft(sft) => json!({"sft": sft.settings}),
+            Method::Grpo(g) => json!({
+                "grpo": g.settings, "reward": g.reward, "prompt": g.prompt, "temperature": g.temperature, "max_tokens": g.max_tokens,
+            }),
+        };
+        let model = models::hash(run, &self.origin, self.role, self.model)?;
+        Ok(json!({"model": model, "data": data, "method": method, "max_length": self.model.max_length, "seed": run.seed()}))
+    }
+
+    fn key(&self, purpose: &str) -> Key {
+        Key::new(self.run.seed(), purpose).name(&self.stage)
+    }
+
+    fn sft(&self, phase: &SftPhase, learner: &mut Learner, text: &Arc<Text>, state: &State, limit: usize) -> Result<Value> {
+        let (examples, too_long) = self.examples(text, limit)?;
+        if too_long > 0 {
+            self.run.ui.say(&format!("{}: {too_long} traces are longer than {limit} tokens and are left out, not cut", self.stage));
+        }
+        ensure!(!examples.is_empty(), "{}: there is nothing to train on: the corpus is empty or every trace is too long", self.stage);
+        let steps = phase.settings.steps_for(examples.len());
+        let save_steps = self.run.recipe.execution.save_steps;
+        let sft = Sft { settings: &phase.settings, examples: &examples, key: self.key("order"), state, save_steps };
+        let resume = sft.resume_step()?;
+        let mut watch = Watch::open(self, learner, text, steps, resume)?;
+        let complete = sft.run(learner, &mut |record| {
+            watch.metrics.append(record)?;
+            watch.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", record.loss, record.tokens_per_second));
+            watch.after(record.step)
+        })?;
+        watch.bar.finish_and_clear();
+        if !complete {
+            bail!(Interrupted);
+        }
+        let targets: usize = examples.iter().map(Example::targets).sum();
+        Ok(json!({"examples": examples.len(), "too_long": too_long, "target_tokens": targets, "steps": steps}))
+    }
+
+    fn grpo(&self, phase: &GrpoPhase, learner: &mut Learner, start: &model::Decoder, text: &Arc<Text>, state: &State) -> Result<Value> {
+        let problems = ProblemSet::training(self.run, &self.stage)?;
+        let rollout = Rollout {
+            text: text.clone(),
+            prompt: phase.prompt,
+            params: SamplingParams::at(phase.temperature, phase.max_tokens),
+            verifier: Rules { extraction: self.run.recipe.problems.extraction },
+            reward: phase.reward,
+        };
+        let positions = start.config().max_positions;
+        let seen = problems.len().map_or_else(|| problems.first(256, ""), |_| problems.first(0, ""))?;
+        let slack = if problems.len().is_some() { 0 } else { 32 };
+        let room = (capacity(&rollout, &seen, positions)? + slack).min(positions);
+        let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), self.run.recipe.execution.slots, room)?;
+        let save_steps = self.run.recipe.execution.save_steps.min(20);
+        let grpo = Grpo {
+            settings: &phase.settings,
+            rollout: &rollout,
+            problem: &|n| problems.endless(n),
+            key: self.key("grpo"),
+            state,
+            save_steps,
+        };
+        let resume = grpo.resume_step()?;
+        let watch = Watch::open(self, learner, text, phase.settings.steps, resume)?;
+        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run.folder(&self.stage), resume)? };
+        let complete = grpo.run(learner, &mut sampler, start, &mut keeper)?;
+        keeper.watch.bar.finish_and_clear();
+        if !complete {
+            bail!(Interrupted);
+        }
+        let source = sample::source(&rollout, self.stage.clone(), String::new(), self.run);
+        let manifest = keeper.rollouts.seal(crate::shard::Source { weights_hash: None, ..source })?;
+        Ok(json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()}))
+    }
+
+    /// The examples of an SFT phase, and how many were left out for their length.
+    fn examples(&self, text: &Arc<Text>, limit: usize) -> Result<(Vec<Example>, usize)> {
+        let run = self.run;
+        let pairs: Vec<(String, String)> = match &self.data {
+            Data::Corpus => pairs(traces(run.folder(filter::FOLDER))?)?,
+            Data::Folder(folder) => pairs(traces(folder)?)?,
+            Data::Unfiltered => {
+                let count = Manifest::load(run.folder(filter::FOLDER))?.rows as usize;
+                let mut all = pairs(traces(run.folder(sample::FOLDER))?)?;
+                Key::new(run.seed(), "unfiltered").stream().shuffle(&mut all);
+                all.truncate(count);
+                all
+            }
+            Data::ColdStart => cold_start_pairs(run)?,
+            Data::Problems => bail!("a GRPO phase has no examples"),
+        };
+        let examples = pairs
+            .par_iter()
+            .map(|(question, response)| example(text, question, response))
+            .collect::<Result<Vec<_>>>()
+            .with_context(|| format!("cannot make training rows for {}", self.stage))?;
+        let all = examples.len();
+        let fitting: Vec<Example> = examples.into_iter().filter(|e| e.tokens.len() <= limit).collect();
+        let too_long = all - fitting.len();
+        Ok((fitting, too_long))
+    }
+}
+
+/// What the user said and what was answered, of each trace.
+fn pairs(rows: impl Iterator<Item = Result<Trace>>) -> Result<Vec<(String, String)>> {
+    rows.map(|trace| {
+        let trace = trace?;
+        let said = trace.messages.iter().find(|m| m.role == "user").map_or(&trace.question, |m| &m.content);
+        Ok((said.clone(), trace.response))
+    })
+    .collect()
+}
+
+/// The demonstrations of a cold start, the same for teacher and student.
+fn cold_start_pairs(run: &Run) -> Result<Vec<(String, String)>> {
+    let settings = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
+    let key = Key::new(run.seed(), "cold-start");
+    (0..settings.traces as u64)
+        .into_par_iter()
+        .map(|i| {
+            let problem = arithmetic::problem(key, "arithmetic/cold-start", i);
+            let expression = Expression::of_question(&problem.question).context("a generated question holds its expression")?;
+            let language: Language = problem.language;
+            let trace = cold_start::corrupted_trace(&expression, language, key.name("trace").number(i), &settings.corruption);
+            Ok((problem.question, trace))
+        })
+        .collect()
+}
+
+/// ids(rendered prompt with its generation prefix) ++ ids(response without the prefill) ++ end token.
+///
+/// The assistant's turn is never rendered through the template: R1's own template deletes think text.
+fn example(text: &Text, said: &str, response: &str) -> Result<Example> {
+    let prompt = text.render(&[Message::user(said)], true, &Map::new())?;
+    let prefill = text.prefill(&prompt);
+    let rest = response.strip_prefix(prefill).or_else(|| response.strip_prefix(prefill.trim_end())).unwrap_or(response);
+    let mut tokens = text.encode(&prompt)?;
+    let completion = tokens.len();
+    tokens.extend(text.encode(rest)?);
+    tokens.push(text.end_id());
+    Ok(Example { tokens, completion })
+}
+
+fn data_hash(path: &Path) -> Result<String> {
+    if path.is_dir() { Manifest::load(path)?.hash() } else { publish::sha256_file(path) }
+}
+
+/// Metrics, progress and probes of a phase.
+struct Watch<'a> {
+    run: &'a Run,
+    metrics: Lines,
+    bar: ProgressBar,
+    probes: Option<Probes>,
+    steps: usize,
+}
+
+struct Probes {
+    rollout: Rollout,
+    sampler: LocalSampler,
+    problems: Vec<Arc<Problem>>,
+    lines: Lines,
+    every: usize,
+}
+
+impl<'a> Watch<'a> {
+    fn open(job: &Job<'a>, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Self> {
+        let folder = job.run.folder(&job.stage);
+        let mut metrics = Lines::open(folder.join("metrics.jsonl"))?;
+        metrics.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s < resume as u64))?;
+        let bar = job.run.ui.bar(&job.stage, steps as u64);
+        bar.set_position(resume as u64);
+        bar.reset_eta();
+        let mut watch = Self { run: job.run, metrics, bar, probes: probes(job, learner, text, steps, resume)?, steps };
+        if resume == 0 {
+            watch.probe(0)?;
+        }
+        Ok(watch)
+    }
+
+    /// After a step: progress, probes when they are due, and whether to stop.
+    fn after(&mut self, step: usize) -> Result<ControlFlow<()>> {
+        let done = step + 1;
+        self.bar.set_position(done as u64);
+        if self.probes.as_ref().is_some_and(|p| done % p.every == 0 || done == self.steps) {
+            self.probe(done)?;
+        }
+        Ok(if interrupt_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Answers the probe problems greedily with the weights as they are after `step` steps.
+    fn probe(&mut self, step: usize) -> Result<()> {
+        let Some(probes) = &mut self.probes else { return Ok(()) };
+        let mut asks = probes.problems.iter();
+        let mut answers = Vec::new();
+        let key = Key::new(self.run.seed(), "probe");
+        probes.rollout.run(
+            &mut probes.sampler,
+            key,
+            &mut || Ok(asks.next().map_or(Ask::End, |p| Ask::Attempt { problem: p.clone(), attempt: 0 })),
+            &mut |judged| {
+                answers.push(judged.trace);
+                Ok(())
+            },
+        )?;
+        answers.sort_by(|a, b| a.problem.cmp(&b.problem));
+        for trace in answers {
+            probes.lines.append(&json!({"step": step, "trace": trace}))?;
+        }
+        Ok(())
+    }
+}
+
+fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Option<Probes>> {
+    let Some(task) = job.run.recipe.evaluate.tasks.first() else { return Ok(None) };
+    let mut problems = evaluation(job.run, task)?;
+    problems.truncate(PROBES);
+    let rollout = Rollout {
+        text: text.clone(),
+        prompt: task.prompt,
+        params: SamplingParams::at(0.0, task.params.max_tokens),
+        verifier: Rules { extraction: job.run.recipe.problems.extraction },
+        reward: RewardPreset::SimplerlZoo,
+    };
+    let room = capacity(&rollout, &problems, learner.decoder().config().max_positions)?;
+    let sampler = LocalSampler::new(learner.decoder(), text.clone(), PROBES, room)?;
+    let mut lines = Lines::open(job.run.folder(&job.stage).join("probes.jsonl"))?;
+    lines.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s <= resume as u64 && resume > 0))?;
+    Ok(Some(Probes { rollout, sampler, problems, lines, every: (steps / 8).max(1) }))
+}
+
+/// The attempts of a GRPO phase on disk.
+struct Rollouts {
+    folder: PathBuf,
+    journal: Journal<Entry>,
+    places: Vec<Place>,
+}
+
+impl Rollouts {
+    const JOURNAL: &str = "rollouts.journal";
+
+    /// Opens the journal and drops what belongs to steps that will be taken again.
+    fn open(folder: PathBuf, resume: usize) -> Result<Self> {
+        let (mut places, mut cut) = (Vec::new(), None);
+        let (mut journal, _) = Journal::open(folder.join(Self::JOURNAL), |entry: Entry, place| {
+            let step = entry.trace.other.get("step").and_then(Value::as_u64).context("a rollout has its step")?;
+            if step < resume as u64 {
+                places.push(place);
+            } else if cut.is_none() {
+                cut = Some(place);
+            }
+            Ok(())
+        })?;
+        if let Some(place) = cut {
+            journal.cut_from(place)?;
+        }
+        Ok(Self { folder, journal, places })
+    }
+
+    fn append(&mut self, step: usize, batch: &Batch) -> Result<()> {
+        let rows: Vec<Entry> = batch
+            .judged
+            .iter()
+            .zip(&batch.advantages)
+            .map(|(judged, advantage)| {
+                let mut judged = judged.clone();
+                let trace = &mut judged.trace;
+                trace.id = format!("{}@{step}#{}", trace.problem, trace.attempt);
+                trace.other.insert("step".to_owned(), step.into());
+                trace.other.insert("advantage".to_owned(), (*advantage).into());
+                entry(judged)
+            })
+            .collect();
+        self.places.extend(self.journal.append(&rows)?);
+        Ok(())
+    }
+
+    fn seal(mut self, source: crate::shard::Source) -> Result<Manifest> {
+        let target = self.folder.join("rollouts");
+        let (journal, places) = (&mut self.journal, &self.places);
+        let manifest = publish::folder(&target, |new| {
+            let mut n = 0u64;
+            let count = |_: &Trace| {
+                n += 1;
+                n
+            };
+            seal(new, places.iter().map(|p| journal.read(*p)), count, &SealOptions { level: 6, ..SealOptions::new("rollouts", vec![source]) })
+        })?;
+        let path = self.folder.join(Self::JOURNAL);
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        Ok(manifest)
+    }
+}
+
+/// The two ends of a GRPO phase.
+struct Keeper<'a> {
+    watch: Watch<'a>,
+    rollouts: Rollouts,
+}
+
+impl Observer for Keeper<'_> {
+    fn attempts(&mut self, step: usize, batch: &Batch) -> Result<()> {
+        self.rollouts.append(step, batch)
+    }
+
+    fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>> {
+        self.watch.metrics.append(record)?;
+        let reward = record.reward.get("total").map_or(0.0, |r| r.0);
+        self.watch.bar.set_message(format!(
+            "reward {reward:.3}  correct {:.2}  {:.0} tokens/s",
+            record.accuracy, record.sampled_per_second
+        ));
+        self.watch.after(record.step)
+    }
+}

@@ -1,0 +1,197 @@
+//! Problems for a stage: generated ones by number, or a file's, in an order that the seed decides.
+//!
+//! For generated tasks a class of the questions, one in five by hash, is held out: evaluation draws from it and nothing else does.
+
+use super::run::{Run, config};
+use crate::key::Key;
+use crate::problem::Problem;
+use crate::recipe::{EvaluationTask, Problems};
+use crate::tasks::{self, Layout, Loaded, Task, arithmetic, countdown, knights};
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Problems that a stage draws from.
+pub enum ProblemSet {
+    Generated { task: Task, key: Key, prefix: String, levels: Vec<u8> },
+    Fixed { problems: Vec<Arc<Problem>>, key: Key },
+}
+
+impl ProblemSet {
+    /// The problems of a recipe for one of its streams (`sample`, `teacher/grpo`, …).
+    pub fn training(run: &Run, stream: &str) -> Result<Self> {
+        let settings = &run.recipe.problems;
+        let key = Key::new(run.seed(), "problems").name(stream);
+        let task = settings.task.parse::<Task>().ok();
+        match (task, &settings.file) {
+            (Some(task @ (Task::Arithmetic | Task::Countdown | Task::Knights)), None) => {
+                let prefix = format!("{task}/{stream}");
+                Ok(Self::Generated { task, key, prefix, levels: settings.levels.clone() })
+            }
+            _ => {
+                let loaded = config(from_recipe(settings))?;
+                report_unusable(run, &loaded)?;
+                let problems: Vec<_> = loaded.problems.into_iter().map(Arc::new).collect();
+                Ok(Self::Fixed { problems, key })
+            }
+        }
+    }
+
+    /// How many there are; `None` for generated ones.
+    pub fn len(&self) -> Option<usize> {
+        match self {
+            Self::Generated { .. } => None,
+            Self::Fixed { problems, .. } => Some(problems.len()),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The n-th problem of an endless training stream: epoch after epoch, each in its own order.
+    pub fn endless(&self, n: u64) -> Result<Arc<Problem>> {
+        match self {
+            Self::Generated { task, key, prefix, levels } => Ok(Arc::new(generate(*task, *key, prefix, n, levels, false)?)),
+            Self::Fixed { problems, key } => {
+                let len = problems.len() as u64;
+                ensure!(len > 0, "there are no problems to train on");
+                let mut order: Vec<usize> = (0..problems.len()).collect();
+                key.name("epoch").number(n / len).stream().shuffle(&mut order);
+                Ok(problems[order[(n % len) as usize]].clone())
+            }
+        }
+    }
+
+    /// The first `limit` problems in their own order; 0 is all of them, which generated ones refuse.
+    pub fn first(&self, limit: usize, key_path: &str) -> Result<Vec<Arc<Problem>>> {
+        match self {
+            Self::Generated { task, .. } => {
+                config(if limit > 0 { Ok(()) } else { Err(anyhow::anyhow!("{key_path} is missing: {task} problems are generated without end")) })?;
+                (0..limit as u64).map(|n| self.endless(n)).collect()
+            }
+            Self::Fixed { problems, .. } => {
+                let limit = if limit == 0 { problems.len() } else { limit.min(problems.len()) };
+                Ok(problems[..limit].to_vec())
+            }
+        }
+    }
+
+    /// Hash of what the set is, for a stage's inputs.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Generated { task, prefix, levels, .. } => format!("generated {task} {prefix} {levels:?}"),
+            Self::Fixed { problems, .. } => identity(problems),
+        }
+    }
+}
+
+/// SHA-256 over problems, with their references.
+pub fn identity(problems: &[Arc<Problem>]) -> String {
+    let mut hash = Sha256::new();
+    for problem in problems {
+        hash.update(serde_json::to_vec(&**problem).unwrap_or_default());
+        hash.update(b"\n");
+    }
+    crate::publish::hex(hash)
+}
+
+/// A generated problem: the n-th of its stream that is, or is not, in the held-out class.
+fn generate(task: Task, key: Key, prefix: &str, n: u64, levels: &[u8], held_out: bool) -> Result<Problem> {
+    if task == Task::Arithmetic {
+        return Ok(arithmetic::problem(key, prefix, n));
+    }
+    const TRIES: u64 = 1000;
+    for attempt in 0..TRIES {
+        let index = n * TRIES + attempt;
+        let problem = match task {
+            Task::Countdown => {
+                let defaults = countdown::Settings::default();
+                let numbers = if levels.is_empty() { defaults.numbers } else { span(levels) };
+                countdown::problem(key, prefix, index, &countdown::Settings { numbers, ..defaults })?
+            }
+            _ => {
+                let defaults = knights::Settings::default();
+                let people = if levels.is_empty() { defaults.people } else { span(levels) };
+                knights::problem(key, prefix, index, &knights::Settings { people, ..defaults })?
+            }
+        };
+        if is_held_out(&problem.question) == held_out {
+            return Ok(Problem { id: crate::problem::ProblemId(format!("{prefix}/{n}")), ..problem });
+        }
+    }
+    anyhow::bail!("none of {TRIES} draws of {task} was {} the held-out class", if held_out { "in" } else { "outside" })
+}
+
+/// Least and greatest level.
+fn span(levels: &[u8]) -> (usize, usize) {
+    (levels.iter().copied().min().unwrap_or(0).into(), levels.iter().copied().max().unwrap_or(0).into())
+}
+
+/// FNV-1a 64 of the question, modulo 5.
+fn is_held_out(question: &str) -> bool {
+    let hash = question.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    hash % 5 == 0
+}
+
+/// Problems of a recipe's file, or the embedded samples of a task that has one.
+fn from_recipe(settings: &Problems) -> Result<Loaded> {
+    let task = settings.task.parse::<Task>().ok();
+    match (&settings.file, task, settings.verify) {
+        (Some(file), _, Some(check)) => tasks::read(file, Layout::Own { task: &settings.task, fields: &settings.fields, check }),
+        (Some(file), Some(task), None) => tasks::read(file, Layout::Named(task)),
+        (Some(_), None, None) => anyhow::bail!("problems.verify is missing"),
+        (None, _, _) => tasks::samples(&settings.task).with_context(|| format!("there are no samples of {:?}; give problems.file", settings.task)),
+    }
+}
+
+/// The held-out problems of an evaluation task.
+pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>> {
+    let settings = &run.recipe.problems;
+    let known = task.name.parse::<Task>().ok();
+    let default = |n: usize, otherwise: usize| if n == 0 { otherwise } else { n };
+    let key = Key::new(run.seed(), "held-out").name(&task.name);
+    let problems = match (&task.file, known) {
+        (None, Some(Task::Arithmetic)) => arithmetic::held_out(key, default(task.problems, 1024))?,
+        (None, Some(kind @ (Task::Countdown | Task::Knights))) if data_folder().is_none() => (0..default(task.problems, 256) as u64)
+            .map(|n| generate(kind, key, &format!("{kind}/held-out"), n, &settings.levels, true))
+            .collect::<Result<_>>()?,
+        (None, Some(kind)) => checked(run, tasks::load(kind, data_folder().as_deref()))?,
+        (Some(file), Some(kind)) => checked(run, tasks::read(file, Layout::Named(kind)))?,
+        (file, None) => {
+            let file = file.as_ref().or(settings.file.as_ref()).context("the task has a file")?;
+            let check = settings.verify.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name));
+            checked(run, check.and_then(|check| tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })))?
+        }
+    };
+    let limit = if task.problems == 0 { problems.len() } else { task.problems };
+    Ok(problems.into_iter().take(limit).map(Arc::new).collect())
+}
+
+fn checked(run: &Run, loaded: Result<Loaded>) -> Result<Vec<Problem>> {
+    let loaded = config(loaded)?;
+    report_unusable(run, &loaded)?;
+    Ok(loaded.problems)
+}
+
+/// Where the known tasks' files lie, if the person has them.
+fn data_folder() -> Option<PathBuf> {
+    std::env::var_os("DISTILL_DATA").filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+/// Problems without a usable reference are listed in the run directory and counted, never dropped in silence.
+fn report_unusable(run: &Run, loaded: &Loaded) -> Result<()> {
+    let Some(first) = loaded.unusable.first() else { return Ok(()) };
+    let path: &Path = &run.dir.join("unusable_problems.json");
+    crate::publish::json(path, &loaded.unusable)?;
+    run.ui.say(&format!(
+        "{} of {} problems have no usable reference (the first: {}, {}); they are listed in {}",
+        loaded.unusable.len(),
+        loaded.unusable.len() + loaded.problems.len(),
+        first.place,
+        first.reason,
+        path.display()
+    ));
+    Ok(())
+}

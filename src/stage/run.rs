@@ -1,0 +1,138 @@
+//! The run directory: lock, resolved recipe, and for each stage whether it is done, can go on, or is of another recipe.
+
+use super::ui::{Ui, interrupt_requested};
+use crate::publish::{self, Lock};
+use crate::recipe::{Change, Class, Recipe, changes};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The recipe or the environment is wrong: doing the same again cannot help (exit code 78).
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct ConfigError(anyhow::Error);
+
+/// Marks what went wrong before any work as a matter of recipe or environment.
+pub fn config<T>(result: Result<T>) -> Result<T> {
+    result.map_err(|error| if error.is::<publish::Busy>() { error } else { anyhow!(ConfigError(error)) })
+}
+
+/// The person asked to stop; what is finished is kept (exit code 143).
+#[derive(Debug, thiserror::Error)]
+#[error("stopped; nothing is lost. The same command goes on from here")]
+pub struct Interrupted;
+
+/// Whether a stage has to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Done,
+    /// It has not begun, or it has and can go on.
+    Open,
+    /// It is done for a smaller extent: only the difference is missing.
+    Extend,
+}
+
+/// An open run directory.
+pub struct Run {
+    pub dir: PathBuf,
+    pub recipe: Recipe,
+    pub ui: Ui,
+    _lock: Lock,
+}
+
+impl Run {
+    /// Opens or makes the run directory of a recipe, locked until dropped.
+    ///
+    /// Where the directory was made with another recipe, changed execution keys are taken over, extensions too, and a changed meaning is
+    /// refused by name; with `force` it is taken over, and every stage it reaches is moved to `superseded/`.
+    pub fn open(dir: PathBuf, recipe: Recipe, force: bool, ui: Ui) -> Result<Self> {
+        let lock = Lock::take(&dir)?;
+        let path = dir.join("recipe.toml");
+        if path.exists() {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let before = text.parse::<toml::Table>().with_context(|| format!("{} is not valid TOML", path.display()))?;
+            let meaning: Vec<Change> =
+                changes(&before, &recipe.resolved).into_iter().filter(|c| c.class == Class::Meaning).collect();
+            if !meaning.is_empty() && !force {
+                let list: Vec<String> = meaning.iter().map(|c| format!("{}: {} -> {}", c.key, c.before, c.after)).collect();
+                return config(Err(anyhow!(
+                    "{} was begun with another recipe; these keys change what its results mean:\n  {}\n\
+                     choose another --run, or --force to move what they reach to {}/superseded",
+                    dir.display(),
+                    list.join("\n  "),
+                    dir.display()
+                )));
+            }
+        }
+        publish::file(&path, recipe.to_toml().as_bytes())?;
+        Ok(Self { dir, recipe, ui, _lock: lock })
+    }
+
+    /// Where a stage keeps its files.
+    pub fn folder(&self, stage: &str) -> PathBuf {
+        self.dir.join(stage)
+    }
+
+    /// Looks at a stage: `inputs` is everything its result follows from, `extent` how much of it is wanted.
+    ///
+    /// What was made from other inputs is moved to `superseded/`, never deleted.
+    pub fn status(&self, stage: &str, inputs: &Value, extent: &Value) -> Result<Status> {
+        let folder = self.folder(stage);
+        publish::recover(&folder)?;
+        let wanted = json!({"inputs": inputs, "extent": extent});
+        if let Some(done) = publish::done(&folder)? {
+            if done["inputs"] == *inputs {
+                return Ok(if done["extent"] == *extent { Status::Done } else { Status::Extend });
+            }
+            self.supersede(stage)?;
+        } else if let Some(started) = read_json(&folder.join("STARTED"))?
+            && started["inputs"] != *inputs
+        {
+            self.supersede(stage)?;
+        }
+        publish::json(folder.join("STARTED"), &wanted)?;
+        Ok(Status::Open)
+    }
+
+    /// Moves a stage that was made from other inputs out of the way.
+    pub fn supersede(&self, stage: &str) -> Result<()> {
+        let from = self.folder(stage);
+        let place = (0..10_000).map(|i| self.dir.join(format!("superseded/{i}/{stage}"))).find(|p| !p.exists());
+        let to = place.context("superseded/ holds 10,000 runs of one stage")?;
+        std::fs::create_dir_all(to.parent().unwrap_or(&self.dir)).with_context(|| format!("cannot make {}", to.display()))?;
+        std::fs::rename(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+        self.ui.say(&format!("{stage} was made from other inputs; moved to {}", to.display()));
+        Ok(())
+    }
+
+    /// The `DONE` of a stage.
+    pub fn done_record(stage: &str, inputs: &Value, extent: &Value, counts: Value, begin: Instant) -> Value {
+        json!({
+            "stage": stage,
+            "version": env!("CARGO_PKG_VERSION"),
+            "seconds": (begin.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            "counts": counts,
+            "inputs": inputs,
+            "extent": extent,
+        })
+    }
+
+    /// Gives up where the person has asked for it.
+    pub fn check_interrupt(&self) -> Result<()> {
+        if interrupt_requested() { bail!(Interrupted) } else { Ok(()) }
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.recipe.seed
+    }
+}
+
+/// A JSON file, `None` where it does not exist.
+pub fn read_json(path: &Path) -> Result<Option<Value>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is not JSON", path.display()))?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}

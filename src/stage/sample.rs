@@ -1,0 +1,90 @@
+//! `sample`: the teacher's attempts at the problems, verified, into `traces/`.
+
+use super::collect::{Collection, capacity};
+use super::models::{self, Loaded};
+use super::problems::{ProblemSet, identity};
+use super::run::{Run, Status};
+use crate::key::Key;
+use crate::publish;
+use crate::rollout::Rollout;
+use crate::sampler::LocalSampler;
+use crate::shard::Source;
+use crate::verify::Rules;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+
+/// Folder of this stage in the run directory.
+pub const FOLDER: &str = "traces";
+
+/// Samples from the recipe's teacher as its last phase left it.
+pub fn stage(run: &Run) -> Result<()> {
+    let begin = Instant::now();
+    let teacher = run.recipe.teacher.as_ref().context("[teacher] is missing: sampling needs one")?;
+    let origin = models::last_folder(run, teacher, "teacher")?;
+    let settings = &run.recipe.sample;
+    let problems = ProblemSet::training(run, "sample")?.first(settings.problems, "sample.problems")?;
+    let hash = models::hash(run, &origin, "teacher", teacher)?;
+    let inputs = json!({
+        "model": hash,
+        "sampling": settings.params,
+        "prompt": settings.prompt,
+        "extraction": run.recipe.problems.extraction,
+        "reward": settings.reward,
+        "seed": run.seed(),
+    });
+    let extent = json!({"problems": identity(&problems), "n": settings.n});
+    let status = run.status(FOLDER, &inputs, &extent)?;
+    if status == Status::Done {
+        return Ok(());
+    }
+    let Loaded { decoder, text, name, .. } = models::open(run, teacher, &origin, "teacher")?;
+    let rollout = Rollout {
+        text,
+        prompt: settings.prompt,
+        params: settings.params.clone(),
+        verifier: Rules { extraction: run.recipe.problems.extraction },
+        reward: settings.reward,
+    };
+    if settings.params.truncates() {
+        run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
+    }
+    let room = capacity(&rollout, &problems, decoder.config().max_positions)?;
+    let mut sampler = LocalSampler::new(&decoder, rollout.text.clone(), run.recipe.execution.slots, room)?;
+    let folder = run.folder(FOLDER);
+    let sealed = (status == Status::Extend).then_some(folder.as_path());
+    let collected = Collection {
+        run,
+        label: "sample",
+        rollout: &rollout,
+        key: Key::new(run.seed(), "sample"),
+        problems: &problems,
+        attempts: settings.n,
+        sealed,
+        journal: &folder.join("journal"),
+    }
+    .collect(&mut sampler)?;
+    let source = source(&rollout, name, hash, run);
+    publish::folder(&folder, |new| {
+        let manifest = collected.seal(new, sealed, "traces", source)?;
+        let counts = json!({"problems": problems.len(), "attempts": manifest.rows, "tokens": manifest.tokens()});
+        publish::mark_done(new, &Run::done_record(FOLDER, &inputs, &extent, counts, begin))
+    })
+}
+
+/// Where attempts of a rollout come from, for their manifest.
+pub(super) fn source(rollout: &Rollout, model: String, weights_hash: String, run: &Run) -> Source {
+    Source {
+        distill_version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: Path::new(&model).strip_prefix(&run.dir).map_or(model.clone(), |inside| inside.display().to_string()),
+        weights_hash: Some(weights_hash),
+        tokenizer_hash: Some(rollout.text.tokenizer_hash()),
+        template_hash: rollout.text.template_hash(),
+        sampling: json!({"prompt": rollout.prompt, "params": rollout.params}),
+        seed: Some(run.seed()),
+        verifier: Some(format!("rules {}", env!("CARGO_PKG_VERSION"))),
+        filter: serde_json::Value::Null,
+        input_manifest: None,
+    }
+}

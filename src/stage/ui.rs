@@ -1,0 +1,57 @@
+//! What a person sees while a stage works: progress bars and remarks on stderr, and the answer to Ctrl-C.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C (or SIGTERM) once asks the stage to finish its step and keep everything; twice ends at once.
+pub fn watch_for_interrupts() -> anyhow::Result<()> {
+    Ok(ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(143);
+        }
+        eprintln!("\nstopping after this step; once more to stop at once");
+    })?)
+}
+
+/// Whether a stop was asked for.
+pub fn interrupt_requested() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ui {
+    /// Machine-readable results on stdout; no remarks.
+    pub json: bool,
+    pub verbose: bool,
+}
+
+impl Ui {
+    /// A remark on stderr.
+    pub fn say(&self, text: &str) {
+        if !self.json {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A remark for those who asked for more.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A bar over `total` steps, with time left; hidden where stderr is not a terminal.
+    pub fn bar(&self, label: &str, total: u64) -> ProgressBar {
+        let hidden = self.json || !std::io::stderr().is_terminal();
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let style = ProgressStyle::with_template("{prefix:<24} {bar:30} {pos}/{len}  {elapsed} (left {eta})  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(label.to_owned());
+        bar
+    }
+}
