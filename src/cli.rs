@@ -1,25 +1,197 @@
 //! The command line: parse, dispatch, exit code; no arithmetic.
 
+mod standalone;
+
+use crate::publish::Busy;
 use crate::recipe::{Recipe, TINY};
-use crate::stage::{self, Run, Ui, config};
-use anyhow::Result;
+use crate::report;
+use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// From a teacher and checkable problems to a verified trace corpus and a student, and a report of how close it comes.
+///
+/// Without a command: `distill run` on the embedded tiny recipe.
+#[derive(Parser)]
+#[command(name = "distill", version, propagate_version = true, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Flags that every command knows.
+#[derive(Args, Clone, Default)]
+struct Shared {
+    /// Run directory [default: runs/<name of the recipe>]
+    #[arg(long, visible_alias = "out", global = true, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Set a key of the recipe, such as sample.n=8 or student.phase[0].steps=100 (repeatable)
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Threads of computation [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    /// Say what would be done and what it needs, and do nothing
+    #[arg(long, global = true)]
+    plan: bool,
+    /// Where the recipe has changed its meaning: move what was made with the old one to superseded/ and go on
+    #[arg(long, global = true)]
+    force: bool,
+    /// Results on stdout as JSON, no progress
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole pipeline, skipping what is done [default recipe: the embedded tiny one]
+    Run { recipe: Option<PathBuf> },
+    /// The teacher's phases
+    TrainTeacher(standalone::TrainTeacher),
+    /// Attempts of the teacher at the problems, verified, into DIR/traces
+    Sample(standalone::Sample),
+    /// Keep what is worth learning from in DIR/corpus, and the rest with its reasons in DIR/corpus/dropped
+    Filter(standalone::Filter),
+    /// The student's phases
+    TrainStudent(standalone::TrainStudent),
+    /// Measure student and teacher on the same problems
+    #[command(visible_alias = "eval")]
+    Evaluate(standalone::Evaluate),
+    /// Look at a run, a folder of shards, a problem's attempts, or what was dropped and why
+    Show {
+        /// A run directory, a folder of shards, or a .jsonl or .jsonl.zst file
+        path: PathBuf,
+        /// All attempts at one problem, and a held-out one at several training steps
+        #[arg(long, value_name = "ID")]
+        problem: Option<String>,
+        /// Traces that a filter rule dropped
+        #[arg(long, value_name = "RULE")]
+        dropped: Option<String>,
+        /// How many traces to print
+        #[arg(short, default_value_t = 3)]
+        n: usize,
+    },
+}
+
+/// Runs the program.
 pub fn main() -> ExitCode {
-    match run() {
+    match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(io) = error.downcast_ref::<std::io::Error>()
+                && io.kind() == std::io::ErrorKind::BrokenPipe
+            {
+                return ExitCode::SUCCESS;
+            }
             eprintln!("error: {error:#}");
-            ExitCode::from(1)
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-fn run() -> Result<()> {
+/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked, 78 recipe or environment, 143 stopped on request.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Interrupted>() {
+        eprintln!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+        143
+    } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) {
+        75
+    } else if error.is::<ConfigError>() {
+        78
+    } else {
+        1
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let shared = cli.shared;
+    if let Some(threads) = shared.threads {
+        config(if threads > 0 { Ok(()) } else { Err(anyhow::anyhow!("--threads must be at least 1, got 0")) })?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")?;
+    }
+    match cli.command.unwrap_or(Command::Run { recipe: None }) {
+        Command::Run { recipe } => {
+            let recipe = match recipe {
+                Some(path) => read(&path)?,
+                None => TINY.to_owned(),
+            };
+            go(&recipe, &shared, stage::run_all, Show::Report)
+        }
+        Command::TrainTeacher(args) => go(&args.recipe()?, &shared, stage::phase::teacher, Show::Folder("teacher")),
+        Command::Sample(args) => go(&args.recipe()?, &shared, stage::sample::stage, Show::Folder(stage::sample::FOLDER)),
+        Command::Filter(args) => {
+            let input = args.input();
+            go(&args.recipe()?, &shared, |run| stage::filter::stage(run, input.as_deref()), Show::Funnel)
+        }
+        Command::TrainStudent(args) => {
+            let train = |run: &Run| {
+                stage::phase::student(run)?;
+                stage::phase::controls(run)
+            };
+            go(&args.recipe()?, &shared, train, Show::Folder("student"))
+        }
+        Command::Evaluate(args) => {
+            let stored = args.stored_evaluations();
+            let measure = |run: &Run| {
+                stored.iter().try_for_each(|folder| stage::evaluate::adopt(run, folder))?;
+                stage::evaluate::stage(run)?;
+                report::write(&run.dir).map(|_| ())
+            };
+            go(&args.recipe()?, &shared, measure, Show::Report)
+        }
+        Command::Show { path, problem, dropped, n } => {
+            let look = stage::show::Look { problem, dropped, n, json: shared.json };
+            print(&stage::show::show(&path, &look)?)
+        }
+    }
+}
+
+/// What is printed at the end.
+enum Show {
+    Report,
+    Funnel,
+    Folder(&'static str),
+}
+
+/// Parses a recipe, opens its run directory and does the work, or says what the work would be.
+fn go(recipe: &str, shared: &Shared, work: impl FnOnce(&Run) -> Result<()>, show: Show) -> Result<()> {
+    let recipe = config(Recipe::parse(recipe, &shared.overrides))?;
+    let folder = shared.run.clone().unwrap_or_else(|| stage::default_folder(&recipe.name));
+    if shared.plan {
+        return print(&stage::plan::plan(&recipe, &folder, shared.json)?);
+    }
     stage::watch_for_interrupts()?;
-    let overrides: Vec<String> = std::env::args().skip(1).collect();
-    let recipe = config(Recipe::parse(TINY, &overrides))?;
-    let ui = Ui { json: false, verbose: true };
-    let run = Run::open(stage::default_folder(&recipe.name), recipe, false, ui)?;
-    stage::run_all(&run)
+    let run = Run::open(folder, recipe, shared.force, Ui { json: shared.json, verbose: shared.verbose })?;
+    work(&run)?;
+    print(&result(&run, shared.json, show)?)
+}
+
+fn result(run: &Run, json: bool, show: Show) -> Result<String> {
+    match show {
+        Show::Report => {
+            let report = report::Report::of(&run.dir)?;
+            Ok(if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir) })
+        }
+        Show::Funnel => stage::show::funnel(&run.folder(stage::filter::FOLDER), json),
+        Show::Folder(stage) => stage::show::finished(run, stage, json),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String> {
+    config(std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display())))
+}
+
+/// Prints to stdout; a reader that has gone away is not an error of ours.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }

@@ -177,10 +177,7 @@ fn read(t: &mut Table) -> Recipe {
     let recipe = Recipe {
         name,
         seed: t.or("seed", 0u64),
-        problems: t.table("problems", read_problems).unwrap_or_else(|| {
-            t.problem("[problems] is missing: name a task or a file".into());
-            empty_problems()
-        }),
+        problems: t.table("problems", read_problems).unwrap_or_else(empty_problems),
         cold_start: t.table("cold_start", |t| ColdStart {
             traces: t.or("traces", 16_000),
             corruption: {
@@ -229,6 +226,10 @@ fn check_whole(t: &Table, recipe: &Recipe) {
                 t.problem(format!("teacher.phase {:?} trains on the corpus, which the teacher has yet to make; set data", phase.name));
             }
         }
+    }
+    let asks = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(Phase::is_grpo);
+    if asks && recipe.problems.task.is_empty() {
+        t.problem("[problems] is missing: name a task or a file".into());
     }
     if recipe.cold_start.is_some() && recipe.problems.task != "arithmetic" {
         t.problem(format!("[cold_start] can make traces for task \"arithmetic\" only, not {:?}", recipe.problems.task));

@@ -78,6 +78,19 @@ pub fn candidates(run: &Run) -> Result<Vec<Candidate<'_>>> {
     Ok(all)
 }
 
+/// Takes over a stored evaluation as the teacher's, so that a student can be compared with it.
+pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
+    let mut done = publish::done(folder)?.with_context(|| format!("{} is not a finished evaluation", folder.display()))?;
+    let task = done["result"]["task"].as_str().with_context(|| format!("{} holds no evaluation", folder.display()))?.to_owned();
+    done["result"]["model"] = "teacher".into();
+    done["stage"] = format!("evaluation/teacher-{task}").into();
+    publish::folder(run.folder(&format!("evaluation/teacher-{task}")), |new| {
+        let results = std::fs::read(folder.join("results.jsonl")).with_context(|| format!("cannot read the results in {}", folder.display()))?;
+        publish::file(new.join("results.jsonl"), &results)?;
+        publish::mark_done(new, &done)
+    })
+}
+
 /// Measures one model on one task.
 pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems: &[Arc<Problem>]) -> Result<Value> {
     let begin = Instant::now();

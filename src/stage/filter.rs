@@ -1,8 +1,8 @@
 //! `filter`: keeps the traces worth learning from in `corpus/`, and every other one with its reason in `corpus/dropped/`.
 
 use super::collect::SealedEntries;
-use super::run::{Run, Status};
-use super::sample;
+use super::run::{Run, Status, config};
+use super::{sample, show};
 use crate::filter::{Filter, FilterSettings, Outcome};
 use crate::key::Key;
 use crate::publish;
@@ -17,12 +17,15 @@ use std::time::Instant;
 /// Folder of this stage in the run directory.
 pub const FOLDER: &str = "corpus";
 
-/// Filters the run's traces.
-pub fn stage(run: &Run) -> Result<()> {
+/// Filters the run's traces, or those at `input`.
+pub fn stage(run: &Run, input: Option<&Path>) -> Result<()> {
     let begin = Instant::now();
-    let input = run.folder(sample::FOLDER);
+    let input = match input {
+        Some(path) => config(show::shards(path))?,
+        None => run.folder(sample::FOLDER),
+    };
     let settings = &run.recipe.filter;
-    let manifest = Manifest::load(&input)?.hash()?;
+    let manifest = if input.is_dir() { Manifest::load(&input)?.hash()? } else { publish::sha256_file(&input)? };
     let inputs = json!({"traces": manifest, "filter": settings, "seed": run.seed()});
     if run.status(FOLDER, &inputs, &Value::Null)? == Status::Done {
         return Ok(());

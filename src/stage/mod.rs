@@ -8,9 +8,11 @@ pub mod evaluate;
 pub mod filter;
 pub mod models;
 pub mod phase;
+pub mod plan;
 pub mod problems;
 mod run;
 pub mod sample;
+pub mod show;
 mod ui;
 
 pub use run::{ConfigError, Interrupted, Run, Status, config};
@@ -22,9 +24,9 @@ use std::path::PathBuf;
 /// The whole pipeline, skipping what is done.
 pub fn run_all(run: &Run) -> Result<()> {
     phase::teacher(run)?;
-    if run.recipe.student.is_some() || run.recipe.teacher.is_some() {
+    if run.recipe.teacher.is_some() {
         sample::stage(run)?;
-        filter::stage(run)?;
+        filter::stage(run, None)?;
     }
     phase::student(run)?;
     phase::controls(run)?;

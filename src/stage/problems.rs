@@ -23,6 +23,9 @@ impl ProblemSet {
     pub fn training(run: &Run, stream: &str) -> Result<Self> {
         let settings = &run.recipe.problems;
         let key = Key::new(run.seed(), "problems").name(stream);
+        if settings.task.is_empty() {
+            return config(Err(anyhow::anyhow!("[problems] is missing: name a task or a file")));
+        }
         let task = settings.task.parse::<Task>().ok();
         match (task, &settings.file) {
             (Some(task @ (Task::Arithmetic | Task::Countdown | Task::Knights)), None) => {

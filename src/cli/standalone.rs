@@ -1,0 +1,267 @@
+//! Stages without a recipe file: flags become a recipe, so that there is one way to run a stage.
+
+use crate::stage::{config, show};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Problems on the command line.
+#[derive(Args, Clone, Default)]
+struct ProblemFlags {
+    /// JSONL of your own problems (problems.file)
+    #[arg(long, value_name = "FILE")]
+    problems: Option<PathBuf>,
+    /// A task known by name: gsm8k, math500, aime24, arithmetic, countdown, knights, … (problems.task)
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Fields of your JSONL: question=prompt,answer=target (problems.fields)
+    #[arg(long, value_name = "question=…,answer=…")]
+    fields: Option<String>,
+    /// How answers are checked: number, math, countdown, knights (problems.verify)
+    #[arg(long, value_name = "CHECK")]
+    verify: Option<String>,
+}
+
+impl ProblemFlags {
+    fn add(&self, recipe: &mut Table) -> Result<()> {
+        let mut table = Table::new();
+        if let Some(file) = &self.problems {
+            table.insert("file".into(), text(file)?);
+        }
+        put(&mut table, "task", &self.task);
+        put(&mut table, "verify", &self.verify);
+        if let Some(fields) = &self.fields {
+            let mut named = Table::new();
+            for pair in fields.split(',') {
+                let (key, value) = pair.split_once('=').with_context(|| format!("--fields wants question=NAME,answer=NAME, got {pair:?}"))?;
+                named.insert(key.trim().to_owned(), value.trim().into());
+            }
+            table.insert("fields".into(), named.into());
+        }
+        if !table.is_empty() {
+            recipe.insert("problems".into(), table.into());
+        }
+        Ok(())
+    }
+}
+
+/// Sampling settings on the command line.
+#[derive(Args, Clone, Default)]
+struct SamplingFlags {
+    /// Attempts at each problem (sample.n, evaluate.n)
+    #[arg(short)]
+    n: Option<u32>,
+    #[arg(long)]
+    temperature: Option<f64>,
+    #[arg(long)]
+    top_p: Option<f64>,
+    /// New tokens at most
+    #[arg(long)]
+    max_tokens: Option<u32>,
+    /// How the question is put: plain, r1, r1-zero, logic-rl
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Problems at most (sample.problems, evaluate.problems)
+    #[arg(long)]
+    limit: Option<u32>,
+}
+
+impl SamplingFlags {
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        put(&mut table, "n", &self.n.map(i64::from));
+        put(&mut table, "temperature", &self.temperature);
+        put(&mut table, "top_p", &self.top_p);
+        put(&mut table, "max_tokens", &self.max_tokens.map(i64::from));
+        put(&mut table, "prompt", &self.prompt);
+        put(&mut table, "problems", &self.limit.map(i64::from));
+        table
+    }
+}
+
+#[derive(Args)]
+pub struct TrainTeacher {
+    /// A recipe; or give the flags below
+    recipe: Option<PathBuf>,
+    /// Folder or Hub id of the teacher, to be trained with GRPO (teacher.model)
+    #[arg(long, value_name = "MODEL")]
+    teacher: Option<String>,
+    #[command(flatten)]
+    problems: ProblemFlags,
+}
+
+impl TrainTeacher {
+    pub fn recipe(&self) -> Result<String> {
+        recipe_or(&self.recipe, "train-teacher", |recipe| {
+            let teacher = self.teacher.as_ref().context("train-teacher needs a RECIPE or --teacher MODEL")?;
+            let mut table = model(teacher, "teacher")?;
+            table.insert("phase".into(), vec![phase("grpo", None)].into());
+            recipe.insert("teacher".into(), table.into());
+            self.problems.add(recipe)
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct Sample {
+    /// A recipe; or give the flags below
+    recipe: Option<PathBuf>,
+    /// Folder or Hub id of the teacher (teacher.model)
+    #[arg(long, value_name = "MODEL")]
+    teacher: Option<String>,
+    #[command(flatten)]
+    problems: ProblemFlags,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+}
+
+impl Sample {
+    pub fn recipe(&self) -> Result<String> {
+        recipe_or(&self.recipe, "sample", |recipe| {
+            let teacher = self.teacher.as_ref().context("sample needs a RECIPE or --teacher MODEL")?;
+            recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
+            recipe.insert("sample".into(), self.sampling.table().into());
+            self.problems.add(recipe)
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct Filter {
+    /// A recipe (.toml), or traces: a run directory, a folder of shards, a .jsonl or .jsonl.zst file
+    input: PathBuf,
+}
+
+impl Filter {
+    /// The traces, where not a recipe was given.
+    pub fn input(&self) -> Option<PathBuf> {
+        (!is_recipe(&self.input)).then(|| self.input.clone())
+    }
+
+    pub fn recipe(&self) -> Result<String> {
+        let path = is_recipe(&self.input).then(|| self.input.clone());
+        recipe_or(&path, "filter", |recipe| {
+            let rules = ["correct", "finished", "exact_duplicate"];
+            let table: Table = rules.into_iter().map(|rule| (rule.to_owned(), Value::Boolean(true))).collect();
+            recipe.insert("filter".into(), table.into());
+            Ok(())
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct TrainStudent {
+    /// A recipe; or give the flags below
+    recipe: Option<PathBuf>,
+    /// Folder or Hub id of the student (student.model)
+    #[arg(long, value_name = "MODEL")]
+    student: Option<String>,
+    /// Traces to learn from: a run directory, a folder of shards, a .jsonl or .jsonl.zst file (student.phase[0].data)
+    #[arg(long, value_name = "SHARDS")]
+    traces: Option<PathBuf>,
+}
+
+impl TrainStudent {
+    pub fn recipe(&self) -> Result<String> {
+        recipe_or(&self.recipe, "train-student", |recipe| {
+            let student = self.student.as_ref().context("train-student needs a RECIPE or --student MODEL")?;
+            let traces = self.traces.as_ref().context("train-student needs --traces SHARDS")?;
+            let mut table = model(student, "student")?;
+            table.insert("phase".into(), vec![phase("sft", Some(text(&show::shards(traces)?)?))].into());
+            recipe.insert("student".into(), table.into());
+            Ok(())
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct Evaluate {
+    /// A recipe; or give the flags below
+    recipe: Option<PathBuf>,
+    /// Folder, Hub id or run directory of the student (student.model)
+    #[arg(long, value_name = "MODEL")]
+    student: Option<String>,
+    /// Folder, Hub id or run directory of the teacher, or a stored evaluation of it (teacher.model)
+    #[arg(long, value_name = "MODEL")]
+    teacher: Option<String>,
+    /// Names of tasks, with commas (evaluate.tasks)
+    #[arg(long, value_name = "TASKS", value_delimiter = ',')]
+    tasks: Vec<String>,
+    #[command(flatten)]
+    problems: ProblemFlags,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+}
+
+impl Evaluate {
+    /// Folders of evaluations made before, given instead of a teacher.
+    pub fn stored_evaluations(&self) -> Vec<PathBuf> {
+        self.teacher.iter().map(PathBuf::from).filter(|p| p.join("results.jsonl").exists()).collect()
+    }
+
+    pub fn recipe(&self) -> Result<String> {
+        recipe_or(&self.recipe, "evaluate", |recipe| {
+            if self.student.is_none() && self.teacher.is_none() {
+                bail!("evaluate needs a RECIPE, --student MODEL or --teacher MODEL");
+            }
+            if let Some(student) = &self.student {
+                recipe.insert("student".into(), model(student, "student")?.into());
+            }
+            if let Some(teacher) = self.teacher.as_ref().filter(|_| self.stored_evaluations().is_empty()) {
+                recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
+            }
+            let own = (self.tasks.is_empty() && self.problems.problems.is_some()).then(|| "own".to_owned());
+            let tasks: Vec<Value> = self.tasks.iter().chain(&own).map(|t| Value::String(t.clone())).collect();
+            if tasks.is_empty() {
+                bail!("evaluate needs --tasks, such as gsm8k,aime24, or --problems FILE with --verify");
+            }
+            let mut table = self.sampling.table();
+            table.insert("tasks".into(), tasks.into());
+            recipe.insert("evaluate".into(), table.into());
+            self.problems.add(recipe)
+        })
+    }
+}
+
+/// The text of a recipe file, or of a recipe made from flags under the command's name.
+fn recipe_or(path: &Option<PathBuf>, name: &str, build: impl FnOnce(&mut Table) -> Result<()>) -> Result<String> {
+    config(match path {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display())),
+        None => {
+            let mut recipe = Table::new();
+            recipe.insert("name".into(), name.into());
+            build(&mut recipe).and_then(|()| toml::to_string(&recipe).context("cannot write the flags as a recipe"))
+        }
+    })
+}
+
+/// `[teacher]` or `[student]` for a folder, a Hub id, or a run directory, whose last model of that role is meant.
+fn model(id: &str, role: &str) -> Result<Table> {
+    let path = Path::new(id);
+    let id = if path.join("recipe.toml").exists() { text(&show::last_model(path, role)?)? } else { Value::String(id.to_owned()) };
+    Ok([("model".to_owned(), id)].into_iter().collect())
+}
+
+fn phase(method: &str, data: Option<Value>) -> Value {
+    let mut table = Table::new();
+    table.insert("method".into(), method.into());
+    if let Some(data) = data {
+        table.insert("data".into(), data);
+    }
+    table.into()
+}
+
+fn put<T: Clone + Into<Value>>(table: &mut Table, key: &str, value: &Option<T>) {
+    if let Some(value) = value {
+        table.insert(key.to_owned(), value.clone().into());
+    }
+}
+
+fn text(path: &Path) -> Result<Value> {
+    Ok(Value::String(path.to_str().ok_or_else(|| anyhow!("{} is not valid UTF-8", path.display()))?.to_owned()))
+}
+
+fn is_recipe(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "toml")
+}

@@ -1,0 +1,208 @@
+//! `--plan`: what a run would do and what it needs, without doing any of it.
+//!
+//! Times are bounds from the products that this machine reaches right now, not promises: a run can only be slower.
+
+use super::show;
+use crate::hub;
+use crate::model::{Config, KvCache, text::Text};
+use crate::publish;
+use crate::recipe::{Method, Model, Recipe};
+use anyhow::Result;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Instant;
+
+/// Bytes per parameter in training: weights, gradient and two moments, all f32.
+const TRAINING_BYTES: usize = 16;
+
+struct Stage {
+    name: String,
+    state: &'static str,
+    what: String,
+    /// Bytes at least; `None` where the model's configuration is not here.
+    memory: Option<usize>,
+    /// Floating-point operations at most.
+    flops: Option<f64>,
+}
+
+/// The plan as text or JSON.
+pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
+    let stages = stages(recipe, run)?;
+    let (memory, disk) = (available_memory(), available_disk(run));
+    let rate = products_per_second();
+    if json {
+        let rows: Vec<Value> = stages
+            .iter()
+            .map(|s| json!({"stage": s.name, "state": s.state, "what": s.what, "memory_bytes": s.memory, "seconds_at_least": s.flops.map(|f| f / rate)}))
+            .collect();
+        let value = json!({
+            "recipe": recipe.resolved, "run": run, "stages": rows, "downloads": downloads(recipe),
+            "memory_available": memory, "disk_available": disk,
+        });
+        return Ok(serde_json::to_string_pretty(&value)? + "\n");
+    }
+    let mut out = format!("# resolved recipe\n{}\n# plan: {}\n", recipe.to_toml(), run.display());
+    for s in &stages {
+        let memory = s.memory.map_or("memory unknown".to_owned(), |m| format!("{} of memory", size(m)));
+        let time = s.flops.map_or("time unknown".to_owned(), |f| format!("{} or more", duration(f / rate)));
+        writeln!(out, "  {:<26} {:<6} {}; {memory}; {time}", s.name, s.state, s.what)?;
+    }
+    writeln!(out, "times are bounds: the products alone at {:.0} GFLOP/s, measured just now, every attempt at full length", rate / 1e9)?;
+    for id in downloads(recipe) {
+        writeln!(out, "download: {id} (not in the cache)")?;
+    }
+    if let Some(disk) = disk {
+        writeln!(out, "disk: {} free where the run will be", size(disk))?;
+    }
+    if let Some(memory) = memory {
+        writeln!(out, "memory: {} available", size(memory))?;
+        let worst = stages.iter().filter(|s| s.state != "done").filter_map(|s| Some((s.memory?, s))).max_by_key(|(m, _)| *m);
+        if let Some((need, stage)) = worst.filter(|(need, _)| *need > memory) {
+            writeln!(out, "does not fit: {} needs {}; {}", stage.name, size(need), advice(stage))?;
+        }
+    }
+    Ok(out)
+}
+
+/// The first thing to change where a stage does not fit.
+fn advice(stage: &Stage) -> &'static str {
+    match stage.name.split('/').next() {
+        Some("teacher" | "student" | "controls") => "choose a smaller model, or a smaller execution.slots for GRPO",
+        _ => "lower execution.slots or max_tokens",
+    }
+}
+
+fn stages(recipe: &Recipe, run: &Path) -> Result<Vec<Stage>> {
+    let mut all = Vec::new();
+    for name in show::stages(recipe) {
+        let state = if publish::done(run.join(&name))?.is_some() { "done" } else { "to do" };
+        all.push(describe(recipe, name, state));
+    }
+    for task in &recipe.evaluate.tasks {
+        for (role, model) in [("teacher", &recipe.teacher), ("student", &recipe.student)] {
+            let Some(model) = model else { continue };
+            let config = config_of(model);
+            let what = format!("{} sampled and one greedy attempt at each problem, {} tokens at most", task.n, task.params.max_tokens);
+            let memory = config.as_ref().map(|c| sampling_bytes(c, recipe, task.params.max_tokens));
+            all.push(Stage { name: format!("evaluation/{role}-{}", task.name), state: "", what, memory, flops: None });
+        }
+    }
+    Ok(all)
+}
+
+fn describe(recipe: &Recipe, name: String, state: &'static str) -> Stage {
+    let (role, phase) = name.split_once('/').unwrap_or((&name, ""));
+    let model = if role == "teacher" || role == "traces" { &recipe.teacher } else { &recipe.student };
+    let config = model.as_ref().and_then(config_of);
+    let parameters = config.as_ref().map(|c| c.parameters() as f64);
+    match role {
+        "traces" => {
+            let s = &recipe.sample;
+            let tokens = s.problems as f64 * f64::from(s.n) * s.params.max_tokens as f64;
+            let problems = if s.problems == 0 { "all".to_owned() } else { s.problems.to_string() };
+            Stage {
+                what: format!("{problems} problems x {} attempts, {} tokens at most", s.n, s.params.max_tokens),
+                memory: config.as_ref().map(|c| sampling_bytes(c, recipe, s.params.max_tokens)),
+                flops: parameters.filter(|_| s.problems > 0).map(|p| 2.0 * p * tokens),
+                name,
+                state,
+            }
+        }
+        "corpus" => Stage { what: "filter the traces".to_owned(), memory: None, flops: None, name, state },
+        _ => {
+            let phase = model.iter().flat_map(|m| &m.phases).find(|p| p.name == phase || role == "controls" && p.uses_corpus());
+            let training = config.as_ref().map(|c| c.parameters() * TRAINING_BYTES);
+            match phase.map(|p| &p.method) {
+                Some(Method::Grpo(g)) => {
+                    let attempts = g.settings.prompts_per_step * g.settings.num_generations;
+                    let tokens = (g.settings.steps * attempts * g.max_tokens) as f64;
+                    let cache = config.as_ref().map(|c| sampling_bytes(c, recipe, g.max_tokens));
+                    Stage {
+                        what: format!("grpo, {} steps of {attempts} attempts", g.settings.steps),
+                        memory: training.zip(cache).map(|(t, c)| t + c),
+                        flops: parameters.map(|p| 8.0 * p * tokens),
+                        name,
+                        state,
+                    }
+                }
+                Some(Method::Sft(sft)) => {
+                    let s = &sft.settings;
+                    let length = if s.steps > 0 { format!("{} steps", s.steps) } else { format!("{} epochs", s.epochs) };
+                    let what = format!("sft on {}, {length}, {} sequences each", sft.data, s.batch_size);
+                    Stage { what, memory: training, flops: None, name, state }
+                }
+                None => Stage { what: "a control without a corpus phase".to_owned(), memory: None, flops: None, name, state },
+            }
+        }
+    }
+}
+
+/// Weights and cache of a sampler.
+fn sampling_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
+    let room = (max_tokens + 256).min(config.max_positions);
+    config.parameters() * size_of::<f32>() + KvCache::bytes(config, recipe.execution.slots, room)
+}
+
+/// A model's configuration where it can be had without a download.
+fn config_of(model: &Model) -> Option<Config> {
+    match &model.shape {
+        Some(shape) => {
+            let text = Text::tiny();
+            Config::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id()).ok()
+        }
+        None => Config::load(&hub::model(&model.model, model.revision.as_deref(), true).ok()?).ok(),
+    }
+}
+
+/// Hub ids that are not in the cache.
+fn downloads(recipe: &Recipe) -> Vec<String> {
+    let models = [&recipe.teacher, &recipe.student].into_iter().flatten().filter(|m| !m.is_fresh());
+    let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), true).is_err());
+    let mut ids: Vec<String> = missing.map(|m| m.model.clone()).collect();
+    ids.dedup();
+    ids
+}
+
+/// Floating-point operations per second of a product of the size that training uses, on all threads.
+fn products_per_second() -> f64 {
+    let n = 512;
+    let a = candle_core::Tensor::ones((n, n), candle_core::DType::F32, &candle_core::Device::Cpu);
+    let Ok(a) = a else { return 1e9 };
+    let begin = Instant::now();
+    let mut done = 0;
+    while begin.elapsed().as_millis() < 100 {
+        if a.matmul(&a).is_err() {
+            return 1e9;
+        }
+        done += 1;
+    }
+    2.0 * (n * n * n) as f64 * f64::from(done) / begin.elapsed().as_secs_f64()
+}
+
+fn available_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
+}
+
+fn available_disk(run: &Path) -> Option<usize> {
+    let existing = run.ancestors().find(|p| p.exists()).filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let stat = rustix::fs::statvfs(existing).ok()?;
+    Some((stat.f_bavail * stat.f_frsize) as usize)
+}
+
+fn size(bytes: usize) -> String {
+    match bytes as f64 {
+        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+        b => format!("{:.0} MB", (b / 1e6).max(1.0)),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
