@@ -124,7 +124,7 @@ impl Recipe {
     fn folders(&self) -> Vec<String> {
         let phases = |who: &str, model: &Option<Model>| -> Vec<String> {
             let names = model.iter().flat_map(|model| model.phases.iter().map(Phase::name));
-            std::iter::once("base").chain(names).map(|name| format!("{who}/{name}")).collect()
+            names.map(|name| format!("{who}/{name}")).collect()
         };
         let mut folders = phases("teacher", &self.setup.teacher);
         folders.extend(["traces".into(), "corpus".into()]);

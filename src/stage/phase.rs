@@ -284,7 +284,7 @@ fn cold_start_pairs(run: &Run) -> Result<Vec<(String, String)>> {
     (0..settings.traces as u64)
         .into_par_iter()
         .map(|i| {
-            let problem = arithmetic::problem(key, "arithmetic/cold-start", i);
+            let problem = arithmetic::problem(key, "cold-start", i);
             let expression = Expression::of_question(&problem.question).context("a generated question holds its expression")?;
             let language: Language = problem.language;
             let trace = cold_start::corrupted_trace(&expression, language, key.name("trace").number(i), &settings.corruption);

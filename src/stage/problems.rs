@@ -29,7 +29,7 @@ impl ProblemSet {
         let task = settings.task.parse::<Task>().ok();
         match (task, &settings.file) {
             (Some(task @ (Task::Arithmetic | Task::Countdown | Task::Knights)), None) => {
-                let prefix = format!("{task}/{stream}");
+                let prefix = if task == Task::Arithmetic { stream.to_owned() } else { format!("{task}/{stream}") };
                 Ok(Self::Generated { task, key, prefix, levels: settings.levels.clone() })
             }
             _ => {
