@@ -162,7 +162,15 @@ mod tests {
     #[test]
     fn keys_with_different_names_differ() {
         let root = Key::new(1, "sample");
-        let keys = [root, Key::new(2, "sample"), Key::new(1, "eval"), root.number(1), root.name("1"), root.number(1).number(2), root.number(2).number(1)];
+        let keys = [
+            root,
+            Key::new(2, "sample"),
+            Key::new(1, "eval"),
+            root.number(1),
+            root.name("1"),
+            root.number(1).number(2),
+            root.number(2).number(1),
+        ];
         for (i, a) in keys.iter().enumerate() {
             assert!(keys[..i].iter().all(|b| a != b), "{i}");
         }

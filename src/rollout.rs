@@ -158,8 +158,7 @@ impl Rollout {
             Ok(verdict) => verdict,
             Err(unavailable) => bail!("problem {} cannot be judged: {unavailable}", problem.id),
         };
-        let scored =
-            score(self.reward, problem, &response, &verdict, completion.finish, completion.tokens.len(), self.params.max_tokens);
+        let scored = score(self.reward, problem, &response, &verdict, completion.finish, completion.tokens.len(), self.params.max_tokens);
         let trace = Trace {
             id: Trace::id_of(&problem.id, attempt),
             problem: problem.id.clone(),

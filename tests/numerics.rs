@@ -4,9 +4,14 @@
 //! `benches/peer/grpo_goldens.py`. None of the numbers comes from our own output.
 
 use candle_core::{Device, Tensor, safetensors};
-use distill::model::{self, Decoder, Packed, Parameter, Rows};
+use distill::key::Key;
+use distill::model::text::Text;
+use distill::model::{self, Decoder, Packed, Parameter, Rows, Shape};
+use distill::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
+use distill::train::{AdamW, AdamWSettings, Decay, Example, Learner, Schedule, Seeds};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -217,5 +222,244 @@ fn saved_folders_are_read_back_bit_for_bit() {
         let packed = golden.packed();
         let logits = |d: &Decoder| d.logits(&d.hidden(&packed).unwrap()).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(logits(&golden.decoder), logits(&again), "{}", golden.name);
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw_with_clipping_and_schedule_are_those_of_torch() {
+    let golden = safetensors::load(golden("adamw.safetensors"), &Device::Cpu).unwrap();
+    let hyper = golden["hyper"].to_vec1::<f32>().unwrap();
+    let [peak, warmup, beta1, beta2, eps, weight_decay, max_grad_norm] = hyper[..] else { panic!("seven settings") };
+    // The file holds f32; its decimals are what the script set.
+    let decimal = |x: f32| x.to_string().parse::<f64>().unwrap();
+    let settings = AdamWSettings {
+        betas: (decimal(beta1), decimal(beta2)),
+        eps: decimal(eps),
+        weight_decay: decimal(weight_decay),
+        max_grad_norm: decimal(max_grad_norm),
+    };
+    let schedule = Schedule { peak: decimal(peak), warmup_steps: warmup as usize, steps: 10, decay: Decay::Cosine, floor: 0.1 };
+    let parameter =
+        |name: &str| Parameter { name: name.to_owned(), var: candle_core::Var::from_tensor(&golden[&format!("{name}.0")]).unwrap() };
+    let mut optimizer = AdamW::new(vec![parameter("w"), parameter("b")], settings).unwrap();
+    let (rates, norms) = (golden["lr"].to_vec1::<f32>().unwrap(), golden["norm"].to_vec1::<f32>().unwrap());
+    for step in 1..=10 {
+        let rate = schedule.rate(step - 1);
+        assert!((rate - f64::from(rates[step - 1])).abs() < 1e-6 * rate, "rate of step {step}");
+        let gradients: Vec<Tensor> = ["w", "b"].iter().map(|n| golden[&format!("grad.{n}.{step}")].clone()).collect();
+        let norm = optimizer.step(&gradients, rate).unwrap();
+        assert!((norm / f64::from(norms[step - 1]) - 1.0).abs() < TOLERANCE, "norm of step {step}");
+        for (parameter, name) in optimizer.parameters().iter().zip(["w", "b"]) {
+            close(&format!("{name} after step {step}"), parameter.var.as_tensor(), &golden[&format!("{name}.{step}")]);
+        }
+    }
+    for (name, tensor) in optimizer.tensors() {
+        let (kind, parameter) = name.split_once('.').unwrap();
+        let moment = if kind == "m" { "exp_avg" } else { "exp_avg_sq" };
+        if kind != "weight" {
+            close(&name, tensor, &golden[&format!("{parameter}.{moment}")]);
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing() {
+    let var = candle_core::Var::from_tensor(&Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap()).unwrap();
+    let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
+    let mut optimizer = AdamW::new(vec![Parameter { name: "bias".into(), var: var.clone() }], settings).unwrap();
+    let error = optimizer.step(&[Tensor::new(&[0f32, f32::NAN], &Device::Cpu).unwrap()], 0.1).unwrap_err();
+    assert!(error.to_string().contains("gradient of bias is not finite"), "{error}");
+    assert_eq!(var.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
+}
+
+/// The derivative along the gradient, by differences: (L(w + h g) - L(w - h g)) / 2h = |g|^2.
+#[test]
+fn gradients_are_the_finite_differences_of_the_loss() {
+    for golden in Golden::all() {
+        let (rows, targets) = masked(&golden);
+        let loss = |decoder: &Decoder| {
+            let hidden = decoder.select(&decoder.hidden(&golden.packed()).unwrap(), rows.clone()).unwrap();
+            decoder.logprobs(&hidden, &targets, 1.0).unwrap().mean_all().unwrap().neg().unwrap()
+        };
+        let grads = loss(&golden.decoder).backward().unwrap();
+        let square: f32 = golden
+            .parameters
+            .iter()
+            .map(|p| grads.get(&p.var).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap())
+            .sum();
+        let h = 2e-3 / f64::from(square);
+        let moved = |sign: f64| {
+            let by_name: HashMap<&str, Tensor> = golden
+                .parameters
+                .iter()
+                .map(|p| (p.name.as_str(), (p.var.as_detached_tensor() + (grads.get(&p.var).unwrap() * (sign * h)).unwrap()).unwrap()))
+                .collect();
+            let decoder = golden.decoder.with_tensors(&|name| by_name.get(name).cloned()).unwrap();
+            f64::from(loss(&decoder).to_scalar::<f32>().unwrap())
+        };
+        let slope = (moved(1.0) - moved(-1.0)) / (2.0 * h);
+        assert!((slope / f64::from(square) - 1.0).abs() < 0.02, "{}: {slope} by differences, {square} by gradients", golden.name);
+    }
+}
+
+#[test]
+fn changing_one_packed_sequence_changes_no_bit_of_another() {
+    let golden = Golden::load("llama");
+    let mut sequences = golden.sequences();
+    let hidden = |sequences: &[Vec<u32>]| {
+        golden.decoder.hidden(&Packed::new(sequences.iter().map(Vec::as_slice)).unwrap()).unwrap().detach().to_vec2::<f32>().unwrap()
+    };
+    let before = hidden(&sequences);
+    sequences[1].iter_mut().for_each(|id| *id = (*id + 13) % 96);
+    let after = hidden(&sequences);
+    let (a, b) = (sequences[0].len(), sequences[0].len() + sequences[1].len());
+    assert_eq!(before[..a], after[..a]);
+    assert_ne!(before[a..b], after[a..b]);
+    assert_eq!(before[b..], after[b..]);
+}
+
+/// A small model with the embedded tokenizer, whose attempts have many lengths.
+fn small() -> (Decoder, Arc<Text>) {
+    let text = Arc::new(Text::tiny());
+    let shape = Shape { hidden_size: 48, layers: 2, heads: 4, kv_heads: 2, intermediate_size: 64, positions: 128 };
+    let decoder = Decoder::fresh(&shape, text.vocab_size(), text.end_id(), text.pad_id(), Key::new(5, "weights"), &Device::Cpu).unwrap();
+    (decoder, text)
+}
+
+/// Attempts at prompts, by (prompt, attempt), with what sampling cost.
+fn sample(sampler: &mut LocalSampler, params: &SamplingParams, prompts: &[Arc<Prompt>], attempts: u32) -> Vec<(usize, u32, Attempt)> {
+    let mut asks = prompts.iter().flat_map(|p| (0..attempts).map(move |a| (p.clone(), a)));
+    let mut found = Vec::new();
+    sampler
+        .run(params, &mut || Ok(asks.next().map_or(Next::End, |(prompt, attempt)| Next::Request { prompt, attempt })), &mut |attempt| {
+            found.push((attempt.prompt.index, attempt.attempt, attempt));
+            Ok(())
+        })
+        .unwrap();
+    found.sort_by_key(|(p, a, _)| (*p, *a));
+    found
+}
+
+fn prompts(text: &Text, n: usize) -> Vec<Arc<Prompt>> {
+    let prompt = |index: usize| {
+        let tokens = text.encode(&format!("<user>what is {}+{}<assistant>", index % 7, index)).unwrap();
+        Arc::new(Prompt { index, name: format!("p{index}"), tokens, key: Key::new(1, "sampler").number(index as u64) })
+    };
+    (0..n).map(prompt).collect()
+}
+
+#[test]
+fn an_attempt_is_the_same_whatever_runs_beside_it() {
+    let (decoder, text) = small();
+    let prompts = prompts(&text, 9);
+    let params = SamplingParams::at(1.0, 60);
+    let run = |slots: usize| {
+        let mut sampler = LocalSampler::new(&decoder, text.clone(), slots, 100).unwrap();
+        let found = sample(&mut sampler, &params, &prompts, 8);
+        found.into_iter().map(|(p, a, x)| (p, a, x.completion)).collect::<Vec<_>>()
+    };
+    let alone = run(1);
+    assert_eq!(alone.len(), 72);
+    let lengths: std::collections::BTreeSet<usize> = alone.iter().map(|(_, _, c)| c.tokens.len()).collect();
+    assert!(lengths.len() > 5, "attempts end at different times: {lengths:?}");
+    for slots in [7, 64] {
+        assert!(run(slots) == alone, "{slots} slots against 1: tokens and log-probabilities, bit for bit");
+    }
+}
+
+#[test]
+fn slots_are_refilled_at_once_and_prompts_are_computed_once() {
+    let (decoder, text) = small();
+    let prompts = prompts(&text, 6);
+    let params = SamplingParams::at(1.0, 60);
+    let mut sampler = LocalSampler::new(&decoder, text.clone(), 8, 100).unwrap();
+    let lengths: Vec<usize> = sample(&mut sampler, &params, &prompts, 16).iter().map(|(_, _, a)| a.completion.tokens.len()).collect();
+    let (usage, longest) = (sampler.usage(), *lengths.iter().max().unwrap());
+    let decoded: usize = lengths.iter().map(|n| n - 1).sum();
+    assert!(usage.steps <= decoded.div_ceil(8) + longest, "{} steps for {decoded} tokens on 8 slots, longest {longest}", usage.steps);
+    assert_eq!(usage.prefilled, prompts.iter().map(|p| p.tokens.len()).sum::<usize>());
+    assert_eq!(usage.sampled, lengths.iter().sum::<usize>());
+}
+
+#[test]
+fn stop_strings_and_full_caches_end_attempts() {
+    let (decoder, text) = small();
+    let prompts = prompts(&text, 4);
+    let stop = SamplingParams { stop: vec!["1".into()], ..SamplingParams::at(1.0, 60) };
+    let mut sampler = LocalSampler::new(&decoder, text.clone(), 4, 100).unwrap();
+    let found = sample(&mut sampler, &stop, &prompts, 8);
+    let stopped = found.iter().filter(|(_, _, a)| text.decode(&a.completion.tokens).contains('1')).count();
+    assert!(stopped > 0, "no attempt met the stop string");
+    for (_, _, a) in &found {
+        let said = text.decode(&a.completion.tokens);
+        assert!(!said[..said.len().saturating_sub(2)].contains('1'), "went on after the stop string: {said:?}");
+    }
+    let room = prompts[0].tokens.len() + 3;
+    let mut sampler = LocalSampler::new(&decoder, text.clone(), 4, room).unwrap();
+    for (p, _, a) in sample(&mut sampler, &SamplingParams::at(1.0, 60), &prompts, 4) {
+        assert!(prompts[p].tokens.len() + a.completion.tokens.len() <= room);
+    }
+    let mut sampler = LocalSampler::new(&decoder, text.clone(), 4, prompts[0].tokens.len()).unwrap();
+    let (_, _, first) = &sample(&mut sampler, &SamplingParams::at(1.0, 60), &prompts[..1], 1)[0];
+    assert_eq!(first.completion.finish, distill::trace::FinishReason::Overflow);
+}
+
+#[test]
+fn the_samplers_logprobs_are_the_trainers_and_its_weights_are_shared() {
+    let (decoder, text) = small();
+    let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
+    let mut learner = Learner::new(&decoder, settings, 300).unwrap();
+    let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), 8, 100).unwrap();
+    let prompts = prompts(&text, 3);
+    let params = SamplingParams::at(0.8, 40);
+    let before = sample(&mut sampler, &params, &prompts, 4);
+    let examples: Vec<Example> = before
+        .iter()
+        .map(|(_, _, a)| Example { tokens: [&a.prompt.tokens[..], &a.completion.tokens].concat(), completion: a.prompt.tokens.len() })
+        .collect();
+    let trained = learner.values(&learner.decoder().clone(), &examples, 0.8).unwrap().logprobs;
+    let sampled: Vec<f32> = before.iter().flat_map(|(_, _, a)| a.completion.logprobs.clone()).collect();
+    assert_eq!(trained.len(), sampled.len());
+    let worst = trained.iter().zip(&sampled).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(worst < 1e-4, "largest difference {worst}");
+    learner
+        .accumulate(&examples, 1.0, None, &mut |_, v| Ok(Seeds { logprobs: vec![-0.01; v.logprobs.len()], entropy: None, kl: None }))
+        .unwrap();
+    learner.step(0.01).unwrap();
+    let after = sample(&mut sampler, &params, &prompts, 4);
+    assert!(
+        before.iter().zip(&after).any(|(a, b)| a.2.completion.logprobs != b.2.completion.logprobs),
+        "the sampler still has the old weights"
+    );
+}
+
+/// Accumulating micro-batches gives the gradient of the whole batch.
+#[test]
+fn micro_batches_do_not_change_the_update() {
+    let (decoder, text) = small();
+    let examples: Vec<Example> = (0..12)
+        .map(|i| {
+            let prompt = text.encode(&format!("<user>what is {i}+{i}<assistant>")).unwrap();
+            let answer = text.encode(&format!("<think>{i}+{i} is {}\n</think><answer>{}</answer><eos>", 2 * i, 2 * i)).unwrap();
+            Example { completion: prompt.len(), tokens: [prompt, answer].concat() }
+        })
+        .collect();
+    let tokens: usize = examples.iter().map(Example::targets).sum();
+    let trained = |micro_batch_tokens: usize| {
+        let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 };
+        let mut learner = Learner::new(&decoder, settings, micro_batch_tokens).unwrap();
+        let mut seeds =
+            |_, v: distill::train::Values| Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; v.logprobs.len()], entropy: None, kl: None });
+        learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();
+        let norm = learner.step(1e-3).unwrap();
+        (norm, learner.decoder().clone())
+    };
+    let (whole, a) = trained(100_000);
+    let (cut, b) = trained(40);
+    assert!((whole / cut - 1.0).abs() < 1e-5, "gradient norms {whole} and {cut}");
+    for ((name, a), (_, b)) in a.tensors().iter().zip(b.tensors()) {
+        let difference =
+            (a.detach() - b.detach()).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(difference < 2e-4, "{name} differs by {difference} after one step of 1e-3");
     }
 }

@@ -34,7 +34,8 @@ impl ProblemFlags {
         if let Some(fields) = &self.fields {
             let mut named = Table::new();
             for pair in fields.split(',') {
-                let (key, value) = pair.split_once('=').with_context(|| format!("--fields wants question=NAME,answer=NAME, got {pair:?}"))?;
+                let (key, value) =
+                    pair.split_once('=').with_context(|| format!("--fields wants question=NAME,answer=NAME, got {pair:?}"))?;
                 named.insert(key.trim().to_owned(), value.trim().into());
             }
             table.insert("fields".into(), named.into());

@@ -85,8 +85,7 @@ impl Config {
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}: a model folder needs config.json, a tokenizer and safetensors", path.display()))?;
-        let json: Map<String, Value> =
-            serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object", path.display()))?;
+        let json: Map<String, Value> = serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object", path.display()))?;
         Self::from_json(json).with_context(|| format!("in {}", path.display()))
     }
 
@@ -101,7 +100,10 @@ impl Config {
         };
         let size = |key: &str| -> Result<usize> {
             let value = json.get(key).with_context(|| format!("{key} is missing"))?;
-            let n = value.as_u64().filter(|n| *n > 0 && *n < 1 << 32).with_context(|| format!("{key} must be a positive integer, got {value}"))?;
+            let n = value
+                .as_u64()
+                .filter(|n| *n > 0 && *n < 1 << 32)
+                .with_context(|| format!("{key} must be a positive integer, got {value}"))?;
             Ok(n as usize)
         };
         let (hidden_size, heads) = (size("hidden_size")?, size("num_attention_heads")?);
@@ -165,7 +167,7 @@ impl Config {
         });
         let Value::Object(json) = json else { bail!("a configuration is an object") };
         ensure!(
-            shape.hidden_size % shape.heads == 0,
+            shape.hidden_size.is_multiple_of(shape.heads),
             "hidden_size {} is not a multiple of heads {}",
             shape.hidden_size,
             shape.heads

@@ -266,7 +266,13 @@ impl Decoder {
     /// Log-probability of `targets` (N), entropy and, with a reference's hidden states and model, KL to it, for rows of `hidden` (N, D).
     ///
     /// Logits exist only for a chunk of rows at a time, here and in the backward pass.
-    pub fn token_stats(&self, hidden: &Tensor, targets: &[u32], temperature: f32, reference: Option<(&Tensor, &Self)>) -> Result<TokenStats> {
+    pub fn token_stats(
+        &self,
+        hidden: &Tensor,
+        targets: &[u32],
+        temperature: f32,
+        reference: Option<(&Tensor, &Self)>,
+    ) -> Result<TokenStats> {
         let reference = reference.map(|(hidden, model)| (hidden, &model.head));
         let stats = ops::token_stats(hidden, &self.head, targets, temperature, reference)?; // (N, 3)
         let column = |i: usize| stats.narrow(1, i, 1)?.squeeze(1);
@@ -296,9 +302,7 @@ impl Decoder {
             layers.push(qkv.clone());
             Ok(ops::attention(qkv, layout, self.shape())?)
         })?;
-        // Two rows at least: a product with one row takes another path through the kernels and differs in its last bits.
-        let mut last: Vec<u32> = layout.bounds[1..].iter().map(|end| *end as u32 - 1).collect();
-        last.extend_from_within(..usize::from(last.len() == 1));
+        let last: Vec<u32> = layout.bounds[1..].iter().map(|end| *end as u32 - 1).collect();
         let logits = self.logits(&self.select(&hidden, last)?)?.to_vec2::<f32>()?;
         layout
             .bounds
@@ -313,33 +317,31 @@ impl Decoder {
 
     /// Appends one token to each running sequence and returns the logits of what comes next, (B, V), without gradients.
     pub fn decode(&self, rows: &Rows, cache: &mut KvCache) -> Result<Tensor> {
-        let (mut tokens, mut slots) = (rows.tokens.clone(), rows.slots.clone());
-        let positions = slots.iter().map(|s| cache.lengths[*s]).collect::<Vec<_>>();
+        let positions: Vec<usize> = rows.slots.iter().map(|s| cache.lengths[*s]).collect();
         if let Some(i) = positions.iter().position(|p| *p >= cache.capacity) {
-            anyhow::bail!("slot {} is full: its cache holds {} tokens", slots[i], cache.capacity);
+            anyhow::bail!("slot {} is full: its cache holds {} tokens", rows.slots[i], cache.capacity);
         }
-        for slot in &slots {
+        for slot in &rows.slots {
             cache.lengths[*slot] += 1;
         }
-        let mut positions = positions;
-        if tokens.len() == 1 {
-            // As in `prefill`: never a single row. The second one writes the same values to the same place.
-            tokens.push(tokens[0]);
-            slots.push(slots[0]);
-            positions.push(positions[0]);
-        }
-        let places = CachePlaces { slots: Arc::new(slots), positions: Arc::new(positions.clone()), capacity: cache.capacity };
         let row_positions = Arc::new(positions.iter().map(|p| *p as u32).collect());
-        let hidden = self.walk(&Arc::new(tokens), &row_positions, |layer, qkv| {
+        let places = CachePlaces { slots: Arc::new(rows.slots.clone()), positions: Arc::new(positions), capacity: cache.capacity };
+        let tokens = Arc::new(rows.tokens.clone());
+        let hidden = self.walk(&tokens, &row_positions, |layer, qkv| {
             let (keys, values) = &cache.layers[layer];
             ops::cache_write(keys, values, qkv, &places, self.shape())?;
             Ok(ops::attention_step(qkv, keys, values, &places, self.shape())?)
         })?;
-        Ok(self.logits(&hidden)?.narrow(0, 0, rows.tokens.len())?)
+        self.logits(&hidden)
     }
 
     /// The layers: `attend(layer, qkv)` gets the rotated rows (N, (H + 2K) head_dim) and gives (N, H head_dim).
-    fn walk(&self, ids: &Arc<Vec<u32>>, positions: &Arc<Vec<u32>>, mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    fn walk(
+        &self,
+        ids: &Arc<Vec<u32>>,
+        positions: &Arc<Vec<u32>>,
+        mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let eps = self.config.rms_norm_eps;
         let mut x = ops::embed(&self.embed, ids)?; // (N, D)
         for (i, layer) in self.layers.iter().enumerate() {

@@ -54,7 +54,7 @@ pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
 /// Writes config.json and the weights (f32) into `folder`, which the caller publishes; the tokenizer's files are `Text`'s to add.
 pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
     let config = decoder.config();
-    publish::json(&folder.join("config.json"), &config.to_json())?;
+    publish::json(folder.join("config.json"), &config.to_json())?;
     let mut named = Vec::new();
     for (name, tensor) in decoder.tensors() {
         for (name, tensor) in checkpoint_parts(&name, &tensor, config)? {
@@ -74,7 +74,7 @@ pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
     let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
     if let [all] = &mut files[..] {
         let data = safetensors::serialize(std::mem::take(all), metadata)?;
-        return publish::file(&folder.join("model.safetensors"), &data);
+        return publish::file(folder.join("model.safetensors"), &data);
     }
     let (count, mut map, mut total) = (files.len(), serde_json::Map::new(), 0);
     for (i, tensors) in files.into_iter().enumerate() {
@@ -83,9 +83,9 @@ pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
             map.insert(name.clone(), Value::String(file.clone()));
             total += tensor.0.len();
         }
-        publish::file(&folder.join(&file), &safetensors::serialize(tensors, metadata.clone())?)?;
+        publish::file(folder.join(&file), &safetensors::serialize(tensors, metadata.clone())?)?;
     }
-    publish::json(&folder.join("model.safetensors.index.json"), &json!({"metadata": {"total_size": total}, "weight_map": map}))
+    publish::json(folder.join("model.safetensors.index.json"), &json!({"metadata": {"total_size": total}, "weight_map": map}))
 }
 
 /// A model made from nothing: embeddings N(0, 0.02), matrices N(0, 1/sqrt(fan-in)), the two that write to the residual stream halved.

@@ -260,12 +260,13 @@ fn read_problems(t: &mut Table) -> Problems {
     let default_task = if file.is_some() { "own".to_owned() } else { String::new() };
     let problems = Problems {
         task: t.or("task", default_task),
-        fields: t.table("fields", |t| Fields {
-            question: t.or("question", Fields::default().question),
-            answer: t.or("answer", Fields::default().answer),
-            id: t.optional("id"),
-        })
-        .unwrap_or_default(),
+        fields: t
+            .table("fields", |t| Fields {
+                question: t.or("question", Fields::default().question),
+                answer: t.or("answer", Fields::default().answer),
+                id: t.optional("id"),
+            })
+            .unwrap_or_default(),
         verify: t.optional("verify"),
         extraction: t.or("extraction", Extraction::Flexible),
         levels: t.or("levels", Vec::new()),
@@ -277,7 +278,10 @@ fn read_problems(t: &mut Table) -> Problems {
     } else if problems.file.is_none() && !known {
         t.problem(format!("{}: {:?} is not a task ({}) and no file is given", t.path("task"), problems.task, task_names()));
     } else if problems.file.is_some() && !known && problems.verify.is_none() {
-        t.problem(format!("{} is missing: how are the answers of your own problems checked? (number, math, countdown, knights)", t.path("verify")));
+        t.problem(format!(
+            "{} is missing: how are the answers of your own problems checked? (number, math, countdown, knights)",
+            t.path("verify")
+        ));
     }
     problems
 }

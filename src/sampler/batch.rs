@@ -1,7 +1,7 @@
 //! Continuous batching: as many running attempts as the cache has slots, a finished one's slot refilled at once.
 //!
 //! A prompt is computed once for all attempts that follow each other on it. Every attempt's tokens come from its own key, so the batch it
-//! happens to share changes nothing (products with a single row excepted, which the decoder never runs).
+//! happens to share changes nothing.
 
 use super::choice::{Choice, SamplingParams, choose};
 use crate::key::Key;
@@ -25,7 +25,10 @@ pub struct Prompt {
 
 /// What the caller wants sampled next.
 pub enum Next {
-    Request { prompt: Arc<Prompt>, attempt: u32 },
+    Request {
+        prompt: Arc<Prompt>,
+        attempt: u32,
+    },
     /// Nothing until a running attempt has ended.
     Wait,
     End,
@@ -195,7 +198,10 @@ impl LocalSampler {
 
     fn push(&mut self, attempt: &mut Running, choice: Option<Choice>) -> Result<()> {
         let choice = choice.with_context(|| {
-            format!("the model's logits are not finite (problem {}, attempt {}): its weights are damaged", attempt.prompt.name, attempt.attempt)
+            format!(
+                "the model's logits are not finite (problem {}, attempt {}): its weights are damaged",
+                attempt.prompt.name, attempt.attempt
+            )
         })?;
         attempt.tokens.push(choice.token);
         attempt.logprobs.push(choice.logprob);

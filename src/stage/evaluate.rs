@@ -85,7 +85,8 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
     done["result"]["model"] = "teacher".into();
     done["stage"] = format!("evaluation/teacher-{task}").into();
     publish::folder(run.folder(&format!("evaluation/teacher-{task}")), |new| {
-        let results = std::fs::read(folder.join("results.jsonl")).with_context(|| format!("cannot read the results in {}", folder.display()))?;
+        let results =
+            std::fs::read(folder.join("results.jsonl")).with_context(|| format!("cannot read the results in {}", folder.display()))?;
         publish::file(new.join("results.jsonl"), &results)?;
         publish::mark_done(new, &done)
     })
@@ -188,10 +189,7 @@ fn outcomes(folder: &Path, problems: &[Arc<Problem>]) -> Result<Vec<PerProblem>>
     let of = |problem: &Arc<Problem>| {
         let traces = groups.remove(&problem.id.0).unwrap_or_default();
         let count = |f: &dyn Fn(&Trace) -> bool| traces.iter().filter(|t| f(t)).count();
-        let (tokens, truncated) = (
-            traces.iter().map(|t| t.completion_tokens).sum(),
-            count(&|t| t.finish != FinishReason::Stop),
-        );
+        let (tokens, truncated) = (traces.iter().map(|t| t.completion_tokens).sum(), count(&|t| t.finish != FinishReason::Stop));
         let no_answer = count(&|t| matches!(t.verdict, Some(Verdict::NoAnswer { .. })));
         let language = traces.iter().map(|t| t.language.share).sum();
         let group = Group { problem: problem.id.clone(), traces };

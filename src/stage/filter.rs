@@ -85,9 +85,7 @@ pub fn apply(input: &Path, settings: &FilterSettings, seed: u64) -> Result<Outco
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for trace in traces(input)? {
         let trace = trace?;
-        let group = groups
-            .entry(trace.problem.0.clone())
-            .or_insert_with(|| Group { problem: trace.problem.clone(), traces: Vec::new() });
+        let group = groups.entry(trace.problem.0.clone()).or_insert_with(|| Group { problem: trace.problem.clone(), traces: Vec::new() });
         group.traces.push(trace);
     }
     Ok(Filter::new(settings)?.run(groups.into_values().collect(), Key::new(seed, "filter")))

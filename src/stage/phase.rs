@@ -347,7 +347,7 @@ impl<'a> Watch<'a> {
     fn after(&mut self, step: usize) -> Result<ControlFlow<()>> {
         let done = step + 1;
         self.bar.set_position(done as u64);
-        if self.probes.as_ref().is_some_and(|p| done % p.every == 0 || done == self.steps) {
+        if self.probes.as_ref().is_some_and(|p| done.is_multiple_of(p.every) || done == self.steps) {
             self.probe(done)?;
         }
         Ok(if interrupt_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -449,7 +449,12 @@ impl Rollouts {
                 n += 1;
                 n
             };
-            seal(new, places.iter().map(|p| journal.read(*p)), count, &SealOptions { level: 6, ..SealOptions::new("rollouts", vec![source]) })
+            seal(
+                new,
+                places.iter().map(|p| journal.read(*p)),
+                count,
+                &SealOptions { level: 6, ..SealOptions::new("rollouts", vec![source]) },
+            )
         })?;
         let path = self.folder.join(Self::JOURNAL);
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -471,10 +476,9 @@ impl Observer for Keeper<'_> {
     fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>> {
         self.watch.metrics.append(record)?;
         let reward = record.reward.get("total").map_or(0.0, |r| r.0);
-        self.watch.bar.set_message(format!(
-            "reward {reward:.3}  correct {:.2}  {:.0} tokens/s",
-            record.accuracy, record.sampled_per_second
-        ));
+        self.watch
+            .bar
+            .set_message(format!("reward {reward:.3}  correct {:.2}  {:.0} tokens/s", record.accuracy, record.sampled_per_second));
         self.watch.after(record.step)
     }
 }

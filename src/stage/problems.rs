@@ -71,7 +71,11 @@ impl ProblemSet {
     pub fn first(&self, limit: usize, key_path: &str) -> Result<Vec<Arc<Problem>>> {
         match self {
             Self::Generated { task, .. } => {
-                config(if limit > 0 { Ok(()) } else { Err(anyhow::anyhow!("{key_path} is missing: {task} problems are generated without end")) })?;
+                config(if limit > 0 {
+                    Ok(())
+                } else {
+                    Err(anyhow::anyhow!("{key_path} is missing: {task} problems are generated without end"))
+                })?;
                 (0..limit as u64).map(|n| self.endless(n)).collect()
             }
             Self::Fixed { problems, .. } => {
@@ -145,7 +149,9 @@ fn from_recipe(settings: &Problems) -> Result<Loaded> {
         (Some(file), _, Some(check)) => tasks::read(file, Layout::Own { task: &settings.task, fields: &settings.fields, check }),
         (Some(file), Some(task), None) => tasks::read(file, Layout::Named(task)),
         (Some(_), None, None) => anyhow::bail!("problems.verify is missing"),
-        (None, _, _) => tasks::samples(&settings.task).with_context(|| format!("there are no samples of {:?}; give problems.file", settings.task)),
+        (None, _, _) => {
+            tasks::samples(&settings.task).with_context(|| format!("there are no samples of {:?}; give problems.file", settings.task))
+        }
     }
 }
 
@@ -164,7 +170,8 @@ pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>>
         (Some(file), Some(kind)) => checked(run, tasks::read(file, Layout::Named(kind)))?,
         (file, None) => {
             let file = file.as_ref().or(settings.file.as_ref()).context("the task has a file")?;
-            let check = settings.verify.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name));
+            let check =
+                settings.verify.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name));
             checked(run, check.and_then(|check| tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })))?
         }
     };

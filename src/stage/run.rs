@@ -52,8 +52,7 @@ impl Run {
         if path.exists() {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let before = text.parse::<toml::Table>().with_context(|| format!("{} is not valid TOML", path.display()))?;
-            let meaning: Vec<Change> =
-                changes(&before, &recipe.resolved).into_iter().filter(|c| c.class == Class::Meaning).collect();
+            let meaning: Vec<Change> = changes(&before, &recipe.resolved).into_iter().filter(|c| c.class == Class::Meaning).collect();
             if !meaning.is_empty() && !force {
                 let list: Vec<String> = meaning.iter().map(|c| format!("{}: {} -> {}", c.key, c.before, c.after)).collect();
                 return config(Err(anyhow!(

@@ -93,7 +93,13 @@ fn show_run(run: &Path, look: &Look) -> Result<String> {
     let rows = stages.into_iter().map(|stage| {
         let folder = run.join(&stage);
         let done = publish::done(&folder)?;
-        let state = if done.is_some() { "done" } else if folder.join("STARTED").exists() { "begun" } else { "to do" };
+        let state = if done.is_some() {
+            "done"
+        } else if folder.join("STARTED").exists() {
+            "begun"
+        } else {
+            "to do"
+        };
         let cursor = read_json(&folder.join("state/cursor.json"))?.map(|c| c["cursor"].clone());
         Ok(json!({
             "stage": stage,
@@ -111,7 +117,13 @@ fn show_run(run: &Path, look: &Look) -> Result<String> {
     for row in &rows {
         let seconds = row["seconds"].as_f64().map_or(String::new(), |s| format!("{s:.1} s"));
         let detail = if row["counts"].is_null() { cursor_text(&row["cursor"]) } else { plain_pairs(&row["counts"]) };
-        writeln!(out, "  {:<34} {:<6} {:>9}  {detail}", row["stage"].as_str().unwrap_or_default(), row["state"].as_str().unwrap_or_default(), seconds)?;
+        writeln!(
+            out,
+            "  {:<34} {:<6} {:>9}  {detail}",
+            row["stage"].as_str().unwrap_or_default(),
+            row["state"].as_str().unwrap_or_default(),
+            seconds
+        )?;
     }
     if rows.iter().all(|r| r["state"] == "done") && run.join("report.json").exists() {
         write!(out, "\n{}", report::terminal(&report::Report::of(run)?, run))?;

@@ -175,7 +175,11 @@ impl Grpo<'_> {
     pub fn run(&self, learner: &mut Learner, sampler: &mut LocalSampler, start: &Decoder, observer: &mut dyn Observer) -> Result<bool> {
         let settings = self.settings;
         let group = settings.advantage.smallest_group();
-        ensure!(settings.num_generations >= group, "num_generations must be at least {group} for this advantage, got {}", settings.num_generations);
+        ensure!(
+            settings.num_generations >= group,
+            "num_generations must be at least {group} for this advantage, got {}",
+            settings.num_generations
+        );
         let mut reference = (settings.beta > 0.0).then(|| start.snapshot()).transpose()?;
         let mut cursor = Cursor { step: 0, asked: 0 };
         if let Some((saved, extra)) = self.state.restore::<Cursor>(learner.optimizer_mut())? {
@@ -190,7 +194,7 @@ impl Grpo<'_> {
             if let Some(reference) = &mut reference
                 && settings.reference_reset > 0
                 && cursor.step > 0
-                && cursor.step % settings.reference_reset == 0
+                && cursor.step.is_multiple_of(settings.reference_reset)
             {
                 *reference = learner.decoder().snapshot()?;
             }
@@ -202,7 +206,7 @@ impl Grpo<'_> {
             let flow = observer.record(&record)?;
             cursor.step += 1;
             let stop = flow.is_break() && cursor.step < settings.steps;
-            if stop || cursor.step % self.save_steps == 0 && cursor.step < settings.steps {
+            if stop || cursor.step.is_multiple_of(self.save_steps) && cursor.step < settings.steps {
                 self.state.save(learner.optimizer(), &self.reference_tensors(reference.as_ref()), &cursor)?;
             }
             if stop {
@@ -297,7 +301,8 @@ impl Grpo<'_> {
     fn update(&self, learner: &mut Learner, reference: Option<&Decoder>, batch: &Batch, record: &mut StepRecord) -> Result<()> {
         let begin = Instant::now();
         let settings = self.settings;
-        let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !(settings.mask_truncated && j.completion.finish != FinishReason::Stop);
+        let masked = |j: &Judged| settings.mask_truncated && j.completion.finish != FinishReason::Stop;
+        let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !masked(j);
         let loss_tokens = batch.judged.iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
         let charged = reference.filter(|_| settings.kl_in == KlPlacement::Reward);
         let mut advantages = batch.advantages.clone();
@@ -346,7 +351,9 @@ impl Grpo<'_> {
         let iterations = settings.num_iterations.max(1);
         let mut tally = Tally::default();
         for iteration in 0..iterations {
-            learner.accumulate(&examples, temperature, full, &mut |range, values| Ok(step.seeds(range, &values, iteration == 0, &mut tally)))?;
+            learner.accumulate(&examples, temperature, full, &mut |range, values| {
+                Ok(step.seeds(range, &values, iteration == 0, &mut tally))
+            })?;
             record.grad_norm = learner.step(record.learning_rate)?;
         }
         let n = tally.tokens as f64;
@@ -415,7 +422,8 @@ impl Update<'_> {
     fn seeds(&self, range: std::ops::Range<usize>, values: &Values, first: bool, tally: &mut Tally) -> Seeds {
         let settings = self.settings;
         let counts = Counts { micro_batch_tokens: values.logprobs.len(), ..self.counts };
-        let full = self.reference.is_none() && settings.beta > 0.0 && settings.kl == KlEstimator::Full && settings.kl_in == KlPlacement::Loss;
+        let full =
+            self.reference.is_none() && settings.beta > 0.0 && settings.kl == KlEstimator::Full && settings.kl_in == KlPlacement::Loss;
         let mut d_logprob = vec![0f32; values.logprobs.len()];
         let mut d_kl = vec![0f32; if full { values.logprobs.len() } else { 0 }];
         let base = self.offsets[range.start];

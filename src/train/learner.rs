@@ -131,9 +131,10 @@ impl Learner {
                 loss = (loss + weigh(&stats.kl, seed)?)?;
             }
             let mut store = loss.backward()?;
-            let fresh = self.optimizer.parameters().iter().map(|p| {
-                store.remove(&p.var).with_context(|| format!("parameter {} has no gradient: the graph is cut before it", p.name))
-            });
+            let fresh =
+                self.optimizer.parameters().iter().map(|p| {
+                    store.remove(&p.var).with_context(|| format!("parameter {} has no gradient: the graph is cut before it", p.name))
+                });
             let fresh = fresh.collect::<Result<Vec<_>>>()?;
             self.gradients = Some(match self.gradients.take() {
                 None => fresh,

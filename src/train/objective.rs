@@ -181,8 +181,7 @@ mod tests {
     fn kl_estimators_are_those_of_torch_within_their_bounds() {
         for row in golden("kl") {
             let d = number(&row, "d");
-            for (name, estimator) in
-                [("k1", KlEstimator::K1), ("abs", KlEstimator::Abs), ("k2", KlEstimator::K2), ("k3", KlEstimator::K3)]
+            for (name, estimator) in [("k1", KlEstimator::K1), ("abs", KlEstimator::Abs), ("k2", KlEstimator::K2), ("k3", KlEstimator::K3)]
             {
                 let (value, grad) = estimator.estimate(-1.0, d - 1.0);
                 let golden = number(&row[name], "value");

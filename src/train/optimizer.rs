@@ -4,7 +4,7 @@
 //! `torch.nn.utils.clip_grad_norm_`. Weights change in place, so a sampler that shares their memory uses the new ones at once.
 
 use crate::model::Parameter;
-use crate::model::ops::{Ema, Moment, adamw_apply};
+use crate::model::ops::{AdamWStep, Ema, Moment, adamw_apply};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 
@@ -58,8 +58,8 @@ impl AdamW {
             let gradient = gradient.contiguous()?;
             m.inplace_op2(&gradient, &Ema { moment: Moment::First, beta: beta1 as f32, scale })?;
             v.inplace_op2(&gradient, &Ema { moment: Moment::Second, beta: beta2 as f32, scale })?;
-            let decay = if parameter.var.rank() == 2 { self.settings.weight_decay } else { 0.0 };
-            adamw_apply(&parameter.var, m, v, t, rate, self.settings.betas, self.settings.eps, decay)?;
+            let weight_decay = if parameter.var.rank() == 2 { self.settings.weight_decay } else { 0.0 };
+            adamw_apply(&parameter.var, m, v, &AdamWStep { t, rate, betas: self.settings.betas, eps: self.settings.eps, weight_decay })?;
         }
         Ok(norm)
     }

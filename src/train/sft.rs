@@ -96,9 +96,8 @@ impl Sft<'_> {
         let mut order = Order::new(self.key, self.examples.len());
         for step in first..steps {
             let start = Instant::now();
-            let batch: Vec<Example> = (0..self.settings.batch_size)
-                .map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone())
-                .collect();
+            let batch: Vec<Example> =
+                (0..self.settings.batch_size).map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone()).collect();
             let tokens: usize = batch.iter().map(Example::targets).sum();
             let mut loss = 0.0;
             learner.accumulate(&batch, 1.0, None, &mut |_, values| {
@@ -112,7 +111,7 @@ impl Sft<'_> {
             let flow = record(&SftRecord { step, loss: loss / tokens as f64, learning_rate, grad_norm, tokens, tokens_per_second })?;
             let next = step + 1;
             let stop = flow.is_break() && next < steps;
-            if stop || next % self.save_steps == 0 && next < steps {
+            if stop || next.is_multiple_of(self.save_steps) && next < steps {
                 self.state.save(learner.optimizer(), &[], &Cursor { step: next })?;
             }
             if stop {

@@ -1,5 +1,6 @@
 //! Row-wise and element-wise kernels: exp, SwiGLU, rotary embedding, bias, gather and scatter-add of rows.
 
+use super::AttentionShape;
 use rayon::prelude::*;
 
 /// Elements per task of the parallel loops.
@@ -60,11 +61,12 @@ pub fn swiglu_backward(x: &[f32], dy: &[f32], f: usize) -> Vec<f32> {
     dx
 }
 
-/// Rotates the first `heads` heads of each row of `x` (N, width) by the angles of its position, halves convention of the Llama family.
+/// Rotates the query and key heads of each row of `x` (N, (H + 2K) head_dim) by the angles of its position, halves convention of the Llama family.
 ///
 /// `cos` and `sin` are tables (positions, head_dim / 2). With `back` the rotation is undone, which is also its gradient.
-pub fn rope(x: &[f32], width: usize, heads: usize, head_dim: usize, positions: &[u32], cos: &[f32], sin: &[f32], back: bool) -> Vec<f32> {
+pub fn rope(x: &[f32], shape: AttentionShape, positions: &[u32], cos: &[f32], sin: &[f32], back: bool) -> Vec<f32> {
     let mut y = x.to_vec();
+    let (width, heads, head_dim) = (shape.width(), shape.heads + shape.kv_heads, shape.head_dim);
     let half = head_dim / 2;
     let rows = (BLOCK / width).max(1);
     y.par_chunks_mut(rows * width).zip(positions.par_chunks(rows)).for_each(|(y, positions)| {

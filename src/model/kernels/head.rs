@@ -4,7 +4,7 @@
 //! KL = sum(p (log p - log q)). Gradients: dlp/dz = onehot - p, dH/dz = -p (log p + H), dKL/dz = p (log p - log q - KL).
 //! Rows go through in chunks, so memory is a chunk's logits and not (N, V); the backward pass computes the logits again.
 
-use super::{Mat, Threads, exp, matmul, max, zip_sum};
+use super::{Mat, Threads, exp, matmul, max, rows_by_rows, zip_sum};
 use rayon::prelude::*;
 
 /// Logits held at once, in elements.
@@ -24,11 +24,7 @@ pub struct Stats {
 
 impl Stats {
     fn logits(&self, h: &[f32], w: &[f32], v: usize) -> Vec<f32> {
-        let d = w.len() / v;
-        let rows = h.len() / d;
-        let mut z = vec![0f32; rows * v];
-        matmul(&mut z, v, Mat::new(h, rows, d), Mat::new(w, v, d).t(), 1.0 / self.temperature, 0.0, Threads::All);
-        z
+        rows_by_rows(h, w, w.len() / v, v, 1.0 / self.temperature)
     }
 
     /// Logits of the reference for rows `from..from + rows`.

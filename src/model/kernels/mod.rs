@@ -97,6 +97,31 @@ pub(crate) fn matmul(out: &mut [f32], out_rs: usize, a: Mat, b: Mat, alpha: f32,
     }
 }
 
+/// Rows from which on a product's kernel no longer depends on their number: below, `gemm` takes other paths (one row; 256 results or fewer),
+/// whose last bits differ.
+fn steady_rows(o: usize) -> usize {
+    2.max(256 / o + 1)
+}
+
+/// `alpha x w^T`: rows `x` (N, D) against rows `w` (O, D), (N, O). A row of the result has the same bits in a batch of any size.
+pub(super) fn rows_by_rows(x: &[f32], w: &[f32], d: usize, o: usize, alpha: f32) -> Vec<f32> {
+    let n = x.len() / d;
+    let padded = n.max(steady_rows(o));
+    let mut y = vec![0f32; padded * o];
+    let w = Mat::new(w, o, d).t();
+    if padded == n {
+        matmul(&mut y, o, Mat::new(x, n, d), w, alpha, 0.0, Threads::All);
+    } else if n > 0 {
+        let mut rows = x.to_vec();
+        rows.resize(padded * d, 0.0);
+        matmul(&mut y, o, Mat::new(&rows, padded, d), w, alpha, 0.0, Threads::All);
+        y.truncate(n * o);
+    } else {
+        y.clear();
+    }
+    y
+}
+
 /// Lanes of the accumulators below: fixed, so that sums do not depend on the machine's vector width.
 const LANES: usize = 16;
 

@@ -35,9 +35,8 @@ fn output(data: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)
 pub(super) struct Linear;
 
 impl Linear {
-    fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, n: usize, d: usize, o: usize) -> Vec<f32> {
-        let mut y = vec![0f32; n * o];
-        matmul(&mut y, o, Mat::new(x, n, d), Mat::new(w, o, d).t(), 1.0, 0.0, Threads::All);
+    fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, d: usize, o: usize) -> Vec<f32> {
+        let mut y = kernels::rows_by_rows(x, w, d, o, 1.0);
         if let Some(bias) = bias {
             kernels::add_rows(&mut y, bias);
         }
@@ -75,7 +74,7 @@ impl CustomOp2 for Linear {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, d, o) = Self::dims(l1, l2)?;
-        output(Self::forward(slice(s1, l1)?, slice(s2, l2)?, None, n, d, o), (n, o))
+        output(Self::forward(slice(s1, l1)?, slice(s2, l2)?, None, d, o), (n, o))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -98,7 +97,7 @@ impl CustomOp3 for Linear {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (n, d, o) = Self::dims(l1, l2)?;
-        output(Self::forward(slice(s1, l1)?, slice(s2, l2)?, Some(slice(s3, l3)?), n, d, o), (n, o))
+        output(Self::forward(slice(s1, l1)?, slice(s2, l2)?, Some(slice(s3, l3)?), d, o), (n, o))
     }
 
     fn bwd(
@@ -242,8 +241,7 @@ pub(super) struct Rope {
 
 impl Rope {
     fn rotate(&self, x: &[f32], back: bool) -> Vec<f32> {
-        let heads = self.shape.heads + self.shape.kv_heads;
-        kernels::rope(x, self.shape.width(), heads, self.shape.head_dim, &self.positions, &self.table.cos, &self.table.sin, back)
+        kernels::rope(x, self.shape, &self.positions, &self.table.cos, &self.table.sin, back)
     }
 }
 
@@ -274,16 +272,20 @@ impl CustomOp1 for Attention {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, width) = l.shape().dims2()?;
         if width != self.shape.width() || self.bounds.last() != Some(&n) {
-            candle_core::bail!("attention: qkv is {:?}, the shape wants width {}, the bounds {:?}", l.shape(), self.shape.width(), self.bounds);
+            candle_core::bail!(
+                "attention: qkv is {:?}, the shape wants width {}, the bounds {:?}",
+                l.shape(),
+                self.shape.width(),
+                self.bounds
+            );
         }
         let out = kernels::attention(slice(s, l)?, &self.bounds, self.shape);
         output(out, (n, self.shape.heads * self.shape.head_dim))
     }
 
     fn bwd(&self, qkv: &Tensor, out: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let dqkv = with(qkv, |qkv| {
-            with(out, |out| with(dout, |dout| kernels::attention_backward(qkv, out, dout, &self.bounds, self.shape)))
-        })???;
+        let dqkv =
+            with(qkv, |qkv| with(out, |out| with(dout, |dout| kernels::attention_backward(qkv, out, dout, &self.bounds, self.shape))))???;
         Ok(Some(tensor(dqkv, qkv)?))
     }
 }
@@ -323,9 +325,7 @@ impl CustomOp2 for TokenStats {
 
     fn bwd(&self, h: &Tensor, w: &Tensor, out: &Tensor, dout: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (dh, dw) = with(h, |h| {
-            with(w, |w| {
-                with(out, |out| with(dout, |dout| kernels::token_stats_backward(h, w, self.vocabulary, &self.stats, out, dout)))
-            })
+            with(w, |w| with(out, |out| with(dout, |dout| kernels::token_stats_backward(h, w, self.vocabulary, &self.stats, out, dout))))
         })????;
         Ok((Some(tensor(dh, h)?), Some(tensor(dw, w)?)))
     }
@@ -431,15 +431,7 @@ impl InplaceOp3 for Apply {
         "adamw"
     }
 
-    fn cpu_fwd(
-        &self,
-        dst: &mut CpuStorage,
-        dst_l: &Layout,
-        m: &CpuStorage,
-        m_l: &Layout,
-        v: &CpuStorage,
-        v_l: &Layout,
-    ) -> Result<()> {
+    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, m: &CpuStorage, m_l: &Layout, v: &CpuStorage, v_l: &Layout) -> Result<()> {
         let (w, m, v) = (slice_mut(dst, dst_l)?, slice(m, m_l)?, slice(v, v_l)?);
         w.par_iter_mut().zip(m).zip(v).with_min_len(1 << 14).for_each(|((w, m), v)| {
             *w = *w * self.decay - self.rate * m / (v.sqrt() / self.root + self.eps);
@@ -448,13 +440,23 @@ impl InplaceOp3 for Apply {
     }
 }
 
-/// AdamW's update of `weight` from its moments at step `t` (from 1).
-pub(crate) fn adamw_apply(weight: &Tensor, m: &Tensor, v: &Tensor, t: i32, lr: f64, betas: (f64, f64), eps: f64, decay: f64) -> Result<()> {
+/// The numbers of one AdamW step.
+pub(crate) struct AdamWStep {
+    /// From 1.
+    pub t: i32,
+    pub rate: f64,
+    pub betas: (f64, f64),
+    pub eps: f64,
+    pub weight_decay: f64,
+}
+
+/// AdamW's update of `weight` from its moments.
+pub(crate) fn adamw_apply(weight: &Tensor, m: &Tensor, v: &Tensor, step: &AdamWStep) -> Result<()> {
     let apply = Apply {
-        decay: (1.0 - lr * decay) as f32,
-        rate: (lr / (1.0 - betas.0.powi(t))) as f32,
-        root: (1.0 - betas.1.powi(t)).sqrt() as f32,
-        eps: eps as f32,
+        decay: (1.0 - step.rate * step.weight_decay) as f32,
+        rate: (step.rate / (1.0 - step.betas.0.powi(step.t))) as f32,
+        root: (1.0 - step.betas.1.powi(step.t)).sqrt() as f32,
+        eps: step.eps as f32,
     };
     weight.inplace_op3(m, v, &apply)
 }

@@ -6,12 +6,14 @@
 
 mod fused;
 pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
 
 use super::kernels;
 use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
 
-pub(crate) use fused::{Ema, Moment, adamw_apply};
+pub(crate) use fused::{AdamWStep, Ema, Moment, adamw_apply};
 pub(crate) use kernels::AttentionShape;
 
 /// Angles of the rotary embedding, precomputed in f32.
@@ -136,12 +138,7 @@ pub(crate) fn cache_write(keys: &Tensor, values: &Tensor, rows: &Tensor, places:
 }
 
 /// Attention of one new token per row to its slot of the cache, its own entry included; no gradient. (B, H head_dim)
-pub(crate) fn attention_step(
-    qkv: &Tensor,
-    keys: &Tensor,
-    values: &Tensor,
-    places: &CachePlaces,
-    shape: AttentionShape,
-) -> Result<Tensor> {
+#[expect(clippy::disallowed_methods, reason = "decoding has no gradient; what is trained goes through `attention`")]
+pub(crate) fn attention_step(qkv: &Tensor, keys: &Tensor, values: &Tensor, places: &CachePlaces, shape: AttentionShape) -> Result<Tensor> {
     qkv.apply_op3_no_bwd(keys, values, &fused::AttentionStep { places: places.clone(), shape })
 }
