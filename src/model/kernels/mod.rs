@@ -230,3 +230,22 @@ impl Shared {
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Key;
+
+    #[test]
+    fn a_row_of_a_product_has_the_same_bits_in_a_batch_of_any_size() {
+        let mut stream = Key::new(2, "rows").stream();
+        for (d, o) in [(48, 24), (96, 192), (64, 352), (176, 64), (64, 123), (300, 7)] {
+            let mut random = |n: usize| (0..n).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
+            let (x, w) = (random(130 * d), random(o * d));
+            let all = rows_by_rows(&x, &w, d, o, 0.5);
+            for n in 0..130 {
+                assert!(rows_by_rows(&x[..n * d], &w, d, o, 0.5) == all[..n * o], "{n} rows of {d} against {o}");
+            }
+        }
+    }
+}
