@@ -1,0 +1,11 @@
+//! The program as a person meets it: the real binary in a temporary folder, what it prints and how it ends.
+//!
+//! What the stages compute is tested elsewhere; here it is messages, exit codes, and that nothing is lost or done twice.
+
+mod damage;
+mod environment;
+mod fixture;
+mod look;
+mod real;
+mod recipes;
+mod resume;

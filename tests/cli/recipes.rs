@@ -1,0 +1,100 @@
+//! The command line and the recipe: what is refused before anything is done.
+
+use super::fixture::Place;
+use expect_test::expect;
+
+#[test]
+fn help_lists_the_commands_that_exist() {
+    let place = Place::new();
+    let help = place.distill("--help").ok().stdout;
+    let listed = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+    let names: Vec<&str> = listed.filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(names, ["run", "train-teacher", "sample", "filter", "train-student", "evaluate", "show", "help"]);
+    for name in &names {
+        place.distill(&format!("help {name}")).ok();
+    }
+    for name in ["init", "fetch", "verify", "export", "doctor"] {
+        assert!(!help.contains(&format!("  {name} ")), "{name} is in the help");
+        place.distill(name).exits(2);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    let place = Place::new();
+    for (args, part) in [
+        ("--nonsense", "unexpected argument '--nonsense'"),
+        ("run tiny.toml --threads 0", "0 is not in 1..=65535"),
+        ("filter", "<INPUT>"),
+        ("sample", "--teacher <MODEL>"),
+        ("sample tiny.toml -n 3", "cannot be used with"),
+        ("train-student --student x", "--traces <SHARDS>"),
+        ("train-student tiny.toml --student x", "cannot be used with"),
+        ("evaluate --student x", "--tasks <TASKS>"),
+        ("evaluate --tasks gsm8k", "--student <MODEL>"),
+    ] {
+        let output = place.distill(args).exits(2);
+        assert!(output.stderr.contains(part), "{output:?}");
+    }
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn every_problem_of_a_recipe_is_reported_at_once() {
+    let place = Place::new();
+    place.write(
+        "bad.toml",
+        r#"
+name = "bad"
+sed = 1
+[problems]
+task = "arithmetik"
+[sample]
+n = 0
+temperatur = 1.0
+top_p = 1.5
+max_tokens = "many"
+[filter]
+corect = true
+language = { min = 2.0 }
+[evaluate]
+tasks = ["gsm9k"]
+"#,
+    );
+    place.distill("run bad.toml").fails(expect![[r#""#]]);
+    assert!(!place.path("runs").exists(), "nothing was made");
+}
+
+#[test]
+fn overrides_are_held_against_the_same_rules() {
+    let place = Place::new();
+    let fails = |set: &str, expect: expect_test::Expect| place.distill(&format!("run tiny.toml --set {set}")).fails(expect);
+    fails("sample.nn=3", expect![[r#""#]]);
+    fails("sample.n", expect![[r#""#]]);
+    fails("sample.n=x", expect![[r#""#]]);
+    fails("filter.length={max=3,mn=1}", expect![[r#""#]]);
+    fails("teacher.phase[7].steps=3", expect![[r#""#]]);
+    fails("teacher.phase[0.steps=3", expect![[r#""#]]);
+    fails("student.phase[1].learning_rate=-1", expect![[r#""#]]);
+    place.distill("run nothere.toml").fails(expect![[r#""#]]);
+    place.write("broken.toml", "name = \n");
+    place.distill("run broken.toml").fails(expect![[r#""#]]);
+    let plan = place.distill("run tiny.toml --plan --set sample.temperature=0.9 --set student.phase[0].steps=7").ok().stdout;
+    assert!(plan.contains("temperature = 0.9\n") && plan.contains("steps = 7\n"), "{plan}");
+}
+
+#[test]
+fn every_shipped_recipe_has_a_plan_without_network() {
+    let place = Place::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let mut recipes: Vec<_> = std::fs::read_dir(folder).expect("recipes/").map(|e| e.expect("an entry").path()).collect();
+    recipes.retain(|p| p.extension().is_some_and(|e| e == "toml"));
+    assert!(recipes.len() >= 6, "{recipes:?}");
+    for recipe in recipes {
+        let plan = place.distill(&format!("run {} --plan", recipe.display())).ok().stdout;
+        assert!(plan.contains("# plan: runs/") && plan.contains("traces"), "{plan}");
+        let json = place.distill(&format!("run {} --plan --json", recipe.display())).ok().json();
+        assert!(json["stages"].as_array().is_some_and(|s| s.len() >= 3), "{json:#}");
+    }
+    assert!(!place.path("runs").exists(), "a plan does nothing");
+}

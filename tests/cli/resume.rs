@@ -1,0 +1,110 @@
+//! The same command again: what is kept, what is refused, what is only extended.
+
+use super::fixture::{Place, TEACHER};
+use expect_test::expect;
+
+#[test]
+fn a_finished_run_does_nothing() {
+    let place = Place::with_run();
+    let (before, report) = (place.written("run", "DONE"), place.read("run/report.json"));
+    assert_eq!(before.len(), 12, "{before:?}");
+    let again = place.distill("run tiny.toml --run run").ok();
+    assert_eq!(place.written("run", "DONE"), before);
+    assert_eq!(place.read("run/report.json"), report);
+    assert!(again.stdout.contains("report   run/report.md"), "{again:?}");
+    assert!(!place.path("run/superseded").exists());
+}
+
+#[test]
+fn a_changed_meaning_is_refused_by_name_and_forced_without_loss() {
+    let place = Place::with_run();
+    let (done, traces) = (place.written("run", "DONE"), place.lines("run/traces"));
+    place.distill("run tiny.toml --run run --set sample.temperature=0.9 --set filter.correct=true").fails(expect![[r#""#]]);
+    assert_eq!(place.written("run", "DONE"), done);
+    let forced = place.distill("run tiny.toml --run run --set sample.temperature=0.9 --force").ok();
+    assert!(forced.stderr.contains("traces was made from other inputs; moved to run/superseded/0/traces"), "{forced:?}");
+    assert_eq!(place.lines("run/superseded/0/traces"), traces);
+    assert_ne!(place.lines("run/traces"), traces);
+    let kept = |stage: &str| done.iter().all(|d| !d.0.ends_with(format!("{stage}/DONE")) || place.written("run", "DONE").contains(d));
+    assert!(kept("teacher/grpo") && kept("student/base") && !kept("run/traces") && !kept("run/corpus"));
+}
+
+#[test]
+fn execution_keys_are_free() {
+    let place = Place::with_run();
+    let done = place.written("run", "DONE");
+    place.distill("run tiny.toml --run run --set execution.slots=3 --set execution.micro_batch_tokens=64 --threads 1").ok();
+    assert_eq!(place.written("run", "DONE"), done);
+}
+
+#[test]
+fn an_extension_samples_only_the_difference() {
+    let place = Place::with_run();
+    let before = place.lines("run/traces");
+    let tokens = distill::shard::Tokens::open(place.path("run/traces")).expect("tokens").get("arithmetic/sample/3#1").expect("readable");
+    place.distill("run tiny.toml --run run --set sample.n=3").ok();
+    let after = place.lines("run/traces");
+    let (old, new): (Vec<_>, Vec<_>) = after.into_iter().partition(|line| before.contains(line));
+    assert_eq!(old, before);
+    assert!(new.len() == 12 && new.iter().all(|line| line.contains(r#""attempt":2,"#)), "{new:?}");
+    let now = distill::shard::Tokens::open(place.path("run/traces")).expect("tokens").get("arithmetic/sample/3#1").expect("readable");
+    assert_eq!(now, tokens);
+    place.distill("sample tiny.toml --run run --set sample.n=3 --set sample.problems=14").ok();
+    assert_eq!(place.traces("run/traces").len(), 42);
+    let direct = Place::new();
+    direct.distill("train-teacher tiny.toml --run run --set sample.n=3 --set sample.problems=14").ok();
+    direct.distill("sample tiny.toml --run run --set sample.n=3 --set sample.problems=14").ok();
+    assert_eq!(direct.read("run/traces/manifest.json"), place.read("run/traces/manifest.json"), "as if it had been asked for at once");
+}
+
+#[test]
+fn attempts_beyond_a_smaller_extent_do_not_stay() {
+    let place = Place::with_run();
+    let before = place.traces("run/traces");
+    let less = place.distill("sample tiny.toml --run run --set sample.n=1").ok();
+    assert!(less.stderr.contains("moved to run/superseded/0/traces"), "{less:?}");
+    let first: Vec<_> = before.into_iter().filter(|t| t.attempt == 0).collect();
+    assert_eq!(place.traces("run/traces"), first);
+}
+
+/// A problem is its question and reference, not its name: old attempts at another question are not attempts at this one.
+#[test]
+fn edited_problems_are_sampled_again() {
+    let place = Place::with_run();
+    let rows = |names: &[&str]| names.iter().map(|q| format!("{{\"question\": \"what is {q}\", \"answer\": 2}}\n")).collect::<String>();
+    let sample = |names: &[&str]| {
+        place.write("own.jsonl", rows(names));
+        place.distill(&format!("sample --teacher {TEACHER} --problems own.jsonl --verify number -n 2 --max-tokens 8 --out own")).ok();
+        let traces = place.traces("own/traces");
+        let asked: Vec<&str> = traces.iter().map(|t| &t.question["what is ".len()..]).collect();
+        let wanted: Vec<&str> = names.iter().flat_map(|q| [*q, *q]).collect();
+        assert_eq!(asked, wanted);
+    };
+    sample(&["1+1", "3-1", "2*1"]);
+    sample(&["1+1", "3-1", "2*1", "5-3"]); // an extension
+    assert!(!place.path("own/superseded").exists());
+    sample(&["1+1", "4-2", "2*1", "5-3"]);
+    sample(&["1+1", "2*1", "5-3"]);
+    sample(&["5-3", "1+1"]);
+}
+
+#[test]
+fn a_recipe_that_failed_before_its_first_result_may_be_corrected() {
+    let place = Place::with_run();
+    place.distill("sample --teacher nothere --task arithmetic --limit 2 -n 1 --max-tokens 4 --out new").exits(78);
+    place.distill(&format!("sample --teacher {TEACHER} --task arithmetic --limit 2 -n 1 --max-tokens 4 --out new")).ok();
+    assert!(!place.path("new/superseded").exists());
+}
+
+#[test]
+fn a_run_directory_in_use_is_a_reason_to_wait() {
+    let place = Place::new();
+    place.write("run/.lock", "4711\n");
+    let lock = std::fs::File::open(place.path("run/.lock")).expect("the lock");
+    lock.lock().expect("locked by this test");
+    place.distill("run tiny.toml --run run").fails(expect![[r#""#]]);
+    drop(lock);
+    place.distill("train-teacher tiny.toml --run run").ok();
+    place.write("file", "");
+    place.distill("run tiny.toml --run file").fails(expect![[r#""#]]);
+}
