@@ -2,8 +2,6 @@
 //!
 //! ARCHITECTURE.md is the map; `tests/tidy.rs` holds the floors that it names.
 
-#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
-
 pub mod cli;
 pub mod filter;
 pub mod hub;

@@ -54,8 +54,12 @@ impl Bench {
     fn products(&self) -> Vec<(usize, usize)> {
         let s = &self.shape;
         let qkv = (s.heads + 2 * s.kv_heads) * (s.hidden_size / s.heads);
-        let layer =
-            [(s.hidden_size, qkv), (s.hidden_size, s.hidden_size), (s.hidden_size, 2 * s.intermediate_size), (s.intermediate_size, s.hidden_size)];
+        let layer = [
+            (s.hidden_size, qkv),
+            (s.hidden_size, s.hidden_size),
+            (s.hidden_size, 2 * s.intermediate_size),
+            (s.intermediate_size, s.hidden_size),
+        ];
         let mut all = layer.repeat(s.layers);
         all.push((s.hidden_size, self.vocabulary));
         all
@@ -121,7 +125,8 @@ pub struct Options {
 impl Options {
     /// Reads the command line and starts the threads.
     pub fn read() -> Self {
-        let mut options = Self { filter: String::new(), quick: false, threads: std::thread::available_parallelism().map_or(1, usize::from) };
+        let mut options =
+            Self { filter: String::new(), quick: false, threads: std::thread::available_parallelism().map_or(1, usize::from) };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {

@@ -64,7 +64,8 @@ pub struct Problems {
 #[derive(Clone, Debug)]
 pub struct ColdStart {
     pub traces: usize,
-    pub corruption: Corruption,
+    /// Of arithmetic; demonstrations of countdown are all right.
+    pub corruption: Option<Corruption>,
 }
 
 /// A teacher or a student.
@@ -174,13 +175,16 @@ fn read(t: &mut Table) -> Recipe {
     let name: String = t.required("name", "the run's folder is runs/<name>");
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.');
     t.check("name", plain || name.is_empty(), "letters, digits, '-', '_' or '.'", format!("{name:?}"));
+    let seed = t.or("seed", 0u64);
+    let problems = t.table("problems", read_problems).unwrap_or_else(empty_problems);
+    let corrupts = problems.task != "countdown-tiny";
     let recipe = Recipe {
         name,
-        seed: t.or("seed", 0u64),
-        problems: t.table("problems", read_problems).unwrap_or_else(empty_problems),
+        seed,
+        problems,
         cold_start: t.table("cold_start", |t| ColdStart {
             traces: t.or("traces", 16_000),
-            corruption: {
+            corruption: corrupts.then(|| {
                 let d = Corruption::default();
                 Corruption {
                     left_to_right: t.or("left_to_right", d.left_to_right),
@@ -188,7 +192,7 @@ fn read(t: &mut Table) -> Recipe {
                     skip: t.or("skip", d.skip),
                     mixed_language: t.or("mixed_language", d.mixed_language),
                 }
-            },
+            }),
         }),
         teacher: t.table("teacher", read_model),
         sample: t.table("sample", read_sample).unwrap_or_else(default_sample),
@@ -209,8 +213,8 @@ fn read(t: &mut Table) -> Recipe {
 /// What no table can check alone.
 fn check_whole(t: &Table, recipe: &Recipe) {
     recipe.filter.faults().into_iter().for_each(|fault| t.problem(fault));
-    if let Some(cold_start) = &recipe.cold_start {
-        t.note(cold_start.corruption.validate().context("cold_start"));
+    if let Some(corruption) = recipe.cold_start.as_ref().and_then(|c| c.corruption.as_ref()) {
+        t.note(corruption.validate().context("cold_start"));
     }
     for (who, model) in [("teacher", &recipe.teacher), ("student", &recipe.student)] {
         let Some(model) = model else { continue };
@@ -227,12 +231,16 @@ fn check_whole(t: &Table, recipe: &Recipe) {
             }
         }
     }
+    let trains = recipe.teacher.iter().chain(&recipe.student).any(|m| !m.phases.is_empty());
+    for task in recipe.evaluate.tasks.iter().filter(|task| trains && task.file.is_none() && !is_task(&task.name)) {
+        t.problem(format!("evaluate.{0}.file is missing: {0:?} would be measured on the problems that this recipe trains on", task.name));
+    }
     let asks = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(Phase::is_grpo);
     if asks && recipe.problems.task.is_empty() {
         t.problem("[problems] is missing: name a task or a file".into());
     }
-    if recipe.cold_start.is_some() && recipe.problems.task != "arithmetic" {
-        t.problem(format!("[cold_start] can make traces for task \"arithmetic\" only, not {:?}", recipe.problems.task));
+    if recipe.cold_start.is_some() && !["arithmetic", "countdown-tiny"].contains(&recipe.problems.task.as_str()) {
+        t.problem(format!("[cold_start] can make traces for arithmetic and countdown-tiny only, not {:?}", recipe.problems.task));
     }
 }
 

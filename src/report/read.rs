@@ -38,8 +38,22 @@ pub struct Setup {
     #[serde(default)]
     pub student: Option<Model>,
     /// There where a model was first taught by rule-made, corrupted traces.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "planted")]
     pub cold_start: Option<Planted>,
+}
+
+/// Demonstrations that are all right have no shares of faults, and nothing is planted.
+fn planted<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Planted>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum ColdStart {
+        Corrupted(Planted),
+        Right(serde::de::IgnoredAny),
+    }
+    Ok(match Option::deserialize(from)? {
+        Some(ColdStart::Corrupted(planted)) => Some(planted),
+        Some(ColdStart::Right(_)) | None => None,
+    })
 }
 
 /// Where the problems came from.

@@ -21,7 +21,7 @@ use crate::rollout::{Ask, Rollout};
 use crate::sampler::{LocalSampler, SamplingParams};
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal, traces};
 use crate::tasks::arithmetic::{self, Expression};
-use crate::tasks::cold_start;
+use crate::tasks::{cold_start, countdown_start};
 use crate::trace::{Message, Trace};
 use crate::train::{Batch, Example, Grpo, Learner, Observer, Sft, State, StepRecord};
 use crate::verify::Rules;
@@ -284,10 +284,16 @@ fn cold_start_pairs(run: &Run) -> Result<Vec<(String, String)>> {
     (0..settings.traces as u64)
         .into_par_iter()
         .map(|i| {
+            let trace_key = key.name("trace").number(i);
+            let Some(corruption) = &settings.corruption else {
+                let problem = countdown_start::problem(key, "countdown-tiny/cold-start", i);
+                let trace = countdown_start::trace(&problem, trace_key).context("a generated problem has a try that hits")?;
+                return Ok((problem.question, trace));
+            };
             let problem = arithmetic::problem(key, "cold-start", i);
             let expression = Expression::of_question(&problem.question).context("a generated question holds its expression")?;
             let language: Language = problem.language;
-            let trace = cold_start::corrupted_trace(&expression, language, key.name("trace").number(i), &settings.corruption);
+            let trace = cold_start::corrupted_trace(&expression, language, trace_key, corruption);
             Ok((problem.question, trace))
         })
         .collect()

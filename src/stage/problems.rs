@@ -6,7 +6,7 @@ use super::run::{Run, config};
 use crate::key::Key;
 use crate::problem::Problem;
 use crate::recipe::{EvaluationTask, Problems};
-use crate::tasks::{self, Layout, Loaded, Task, arithmetic, countdown, knights};
+use crate::tasks::{self, Layout, Loaded, Task, arithmetic, countdown, countdown_start, knights};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ impl ProblemSet {
         }
         let task = settings.task.parse::<Task>().ok();
         match (task, &settings.file) {
-            (Some(task @ (Task::Arithmetic | Task::Countdown | Task::Knights)), None) => {
+            (Some(task @ (Task::Arithmetic | Task::Countdown | Task::CountdownTiny | Task::Knights)), None) => {
                 let prefix = if task == Task::Arithmetic { stream.to_owned() } else { format!("{task}/{stream}") };
                 Ok(Self::Generated { task, key, prefix, levels: settings.levels.clone() })
             }
@@ -109,6 +109,9 @@ fn generate(task: Task, key: Key, prefix: &str, n: u64, levels: &[u8], held_out:
     if task == Task::Arithmetic {
         return Ok(arithmetic::problem(key, prefix, n));
     }
+    if task == Task::CountdownTiny {
+        return Ok(countdown_start::problem(key, prefix, n));
+    }
     const TRIES: u64 = 1000;
     for attempt in 0..TRIES {
         let index = n * TRIES + attempt;
@@ -163,6 +166,7 @@ pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>>
     let key = Key::new(run.seed(), "held-out").name(&task.name);
     let problems = match (&task.file, known) {
         (None, Some(Task::Arithmetic)) => arithmetic::held_out(key, default(task.problems, 1024))?,
+        (None, Some(Task::CountdownTiny)) => countdown_start::held_out(key, default(task.problems, countdown_start::HELD_OUT_LIMIT))?,
         (None, Some(kind @ (Task::Countdown | Task::Knights))) if data_folder().is_none() => (0..default(task.problems, 256) as u64)
             .map(|n| generate(kind, key, &format!("{kind}/held-out"), n, &settings.levels, true))
             .collect::<Result<_>>()?,

@@ -7,6 +7,7 @@ pub mod arithmetic;
 mod check;
 pub mod cold_start;
 pub mod countdown;
+pub mod countdown_start;
 pub mod knights;
 pub mod number;
 mod read;
@@ -47,12 +48,23 @@ pub enum Task {
     Aime24,
     Aime25,
     Countdown,
+    /// Three small numbers, asked in signs alone; for models that start from nothing.
+    CountdownTiny,
     Knights,
 }
 
 impl Task {
-    pub const ALL: [Self; 8] =
-        [Self::Arithmetic, Self::Gsm8k, Self::Math, Self::Math500, Self::Aime24, Self::Aime25, Self::Countdown, Self::Knights];
+    pub const ALL: [Self; 9] = [
+        Self::Arithmetic,
+        Self::Gsm8k,
+        Self::Math,
+        Self::Math500,
+        Self::Aime24,
+        Self::Aime25,
+        Self::Countdown,
+        Self::CountdownTiny,
+        Self::Knights,
+    ];
 
     /// The name in a recipe.
     pub fn name(self) -> &'static str {
@@ -64,6 +76,7 @@ impl Task {
             Self::Aime24 => "aime24",
             Self::Aime25 => "aime25",
             Self::Countdown => "countdown",
+            Self::CountdownTiny => "countdown-tiny",
             Self::Knights => "knights",
         }
     }
@@ -73,7 +86,7 @@ impl Task {
         match self {
             Self::Arithmetic | Self::Gsm8k | Self::Aime24 | Self::Aime25 => Check::Number,
             Self::Math | Self::Math500 => Check::Math,
-            Self::Countdown => Check::Countdown,
+            Self::Countdown | Self::CountdownTiny => Check::Countdown,
             Self::Knights => Check::Knights,
         }
     }
@@ -81,7 +94,7 @@ impl Task {
     /// Name of its evaluation set in a folder of problem files; `None` for what is only generated.
     pub fn file(self) -> Option<&'static str> {
         match self {
-            Self::Arithmetic => None,
+            Self::Arithmetic | Self::CountdownTiny => None,
             Self::Gsm8k => Some("gsm8k_test.jsonl"),
             Self::Math => Some("math_test.jsonl"),
             Self::Math500 => Some("math500.jsonl"),
@@ -95,7 +108,7 @@ impl Task {
     /// Our own problems of this kind, embedded in the program: name and JSONL.
     fn sample_file(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Arithmetic => None,
+            Self::Arithmetic | Self::CountdownTiny => None,
             Self::Gsm8k => Some(("data/samples/gsm8k.jsonl", include_str!("../../data/samples/gsm8k.jsonl"))),
             Self::Math | Self::Math500 => Some(("data/samples/math.jsonl", include_str!("../../data/samples/math.jsonl"))),
             Self::Aime24 | Self::Aime25 => Some(("data/samples/aime.jsonl", include_str!("../../data/samples/aime.jsonl"))),
@@ -175,7 +188,8 @@ mod tests {
         }
         assert_eq!(
             "gsm".parse::<Task>(),
-            Err(r#"unknown task "gsm"; known are arithmetic, gsm8k, math, math500, aime24, aime25, countdown, knights"#.to_owned())
+            Err(r#"unknown task "gsm"; known are arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights"#
+                .to_owned())
         );
         assert_eq!(serde_json::to_string(&Task::Aime24).ok().as_deref(), Some("\"aime24\""));
     }
@@ -184,7 +198,7 @@ mod tests {
     fn every_sample_is_usable_and_sound() {
         for task in Task::ALL {
             let Some(loaded) = samples(task.name()) else {
-                assert_eq!(task, Task::Arithmetic);
+                assert!(matches!(task, Task::Arithmetic | Task::CountdownTiny), "{task}");
                 continue;
             };
             assert_eq!((loaded.problems.len(), loaded.unusable.len()), (20, 0), "{task}: {:?}", loaded.unusable);
@@ -208,7 +222,7 @@ mod tests {
     fn registry_names_readers_that_exist() {
         let registry: toml::Table = include_str!("../../data/registry.toml").parse().expect("valid TOML");
         for task in Task::ALL {
-            assert_eq!(registry.contains_key(task.name()), task != Task::Arithmetic, "{task}");
+            assert_eq!(registry.contains_key(task.name()), task.file().is_some(), "{task}");
         }
         for (name, entry) in &registry {
             let reader = entry["reader"].as_str().expect("text");

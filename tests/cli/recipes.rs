@@ -61,7 +61,18 @@ language = { min = 2.0 }
 tasks = ["gsm9k"]
 "#,
     );
-    place.distill("run bad.toml").fails(expect![[r#""#]]);
+    place.distill("run bad.toml").fails(expect![[r#"
+        78: error: the recipe has 9 problems:
+          problems.task: "arithmetik" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, knights) and no file is given
+          sample.max_tokens: invalid type: string "many", expected usize (got "many")
+          sample.top_p must be in (0, 1], got 1.5
+          sample.n must be at least 1, got 0
+          sample.temperatur is not a key, did you mean temperature?
+          filter.corect is not a key, did you mean correct?
+          evaluate.tasks: "gsm9k" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, knights); give it a file
+          filter.language.min must be in [0, 1], got 2
+          sed is not a key, did you mean seed?
+    "#]]);
     assert!(!place.path("runs").exists(), "nothing was made");
 }
 
@@ -69,16 +80,39 @@ tasks = ["gsm9k"]
 fn overrides_are_held_against_the_same_rules() {
     let place = Place::new();
     let fails = |set: &str, expect: expect_test::Expect| place.distill(&format!("run tiny.toml --set {set}")).fails(expect);
-    fails("sample.nn=3", expect![[r#""#]]);
-    fails("sample.n", expect![[r#""#]]);
-    fails("sample.n=x", expect![[r#""#]]);
-    fails("filter.length={max=3,mn=1}", expect![[r#""#]]);
-    fails("teacher.phase[7].steps=3", expect![[r#""#]]);
-    fails("teacher.phase[0.steps=3", expect![[r#""#]]);
-    fails("student.phase[1].learning_rate=-1", expect![[r#""#]]);
-    place.distill("run nothere.toml").fails(expect![[r#""#]]);
+    fails("sample.nn=3", expect![[r#"
+        78: error: sample.nn is not a key, did you mean n?
+    "#]]);
+    fails("sample.n", expect![[r#"
+        78: error: --set wants key=value, got "sample.n"
+    "#]]);
+    fails("sample.n=x", expect![[r#"
+        78: error: sample.n: invalid type: string "x", expected u32 (got "x")
+    "#]]);
+    fails("filter.length={max=3,mn=1}", expect![[r#"
+        78: error: filter.length: unknown field `mn`, expected `min` or `max` (got { max = 3, mn = 1 })
+    "#]]);
+    fails("teacher.phase[7].steps=3", expect![[r#"
+        78: error: --set teacher.phase[7].steps: phase has 2 entries
+    "#]]);
+    fails("teacher.phase[0.steps=3", expect![[r#"
+        78: error: --set teacher.phase[0.steps: phase[0 is not a list place such as phase[0]
+    "#]]);
+    fails("student.phase[1].learning_rate=-1", expect![[r#"
+        78: error: student.phase[1].learning_rate must be more than 0, got -1
+    "#]]);
+    place.distill("run nothere.toml").fails(expect![[r#"
+        78: error: cannot read the recipe nothere.toml: No such file or directory (os error 2)
+    "#]]);
     place.write("broken.toml", "name = \n");
-    place.distill("run broken.toml").fails(expect![[r#""#]]);
+    place.distill("run broken.toml").fails(expect![[r#"
+        78: error: the recipe is not valid TOML: TOML parse error at line 1, column 8
+          |
+        1 | name = 
+          |        ^
+        string values must be quoted, expected literal string
+
+    "#]]);
     let plan = place.distill("run tiny.toml --plan --set sample.temperature=0.9 --set student.phase[0].steps=7").ok().stdout;
     assert!(plan.contains("temperature = 0.9\n") && plan.contains("steps = 7\n"), "{plan}");
 }

@@ -19,7 +19,12 @@ fn a_finished_run_does_nothing() {
 fn a_changed_meaning_is_refused_by_name_and_forced_without_loss() {
     let place = Place::with_run();
     let (done, traces) = (place.written("run", "DONE"), place.lines("run/traces"));
-    place.distill("run tiny.toml --run run --set sample.temperature=0.9 --set filter.correct=true").fails(expect![[r#""#]]);
+    place.distill("run tiny.toml --run run --set sample.temperature=0.9 --set filter.correct=true").fails(expect![[r#"
+        78: error: run was begun with another recipe; these keys change what its results mean:
+          filter.correct: false -> true
+          sample.temperature: 1.0 -> 0.9
+        choose another --run, or --force to move what they reach to run/superseded
+    "#]]);
     assert_eq!(place.written("run", "DONE"), done);
     let forced = place.distill("run tiny.toml --run run --set sample.temperature=0.9 --force").ok();
     assert!(forced.stderr.contains("traces was made from other inputs; moved to run/superseded/0/traces"), "{forced:?}");
@@ -102,9 +107,13 @@ fn a_run_directory_in_use_is_a_reason_to_wait() {
     place.write("run/.lock", "4711\n");
     let lock = std::fs::File::open(place.path("run/.lock")).expect("the lock");
     lock.lock().expect("locked by this test");
-    place.distill("run tiny.toml --run run").fails(expect![[r#""#]]);
+    place.distill("run tiny.toml --run run").fails(expect![[r#"
+        75: error: run is in use by process 4711; wait until it ends or choose another --run
+    "#]]);
     drop(lock);
     place.distill("train-teacher tiny.toml --run run").ok();
     place.write("file", "");
-    place.distill("run tiny.toml --run file").fails(expect![[r#""#]]);
+    place.distill("run tiny.toml --run file").fails(expect![[r#"
+        78: error: cannot lock file/.lock: File exists (os error 17)
+    "#]]);
 }

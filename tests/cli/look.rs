@@ -1,0 +1,94 @@
+//! `show`, and every stage by flags instead of a recipe.
+
+use super::fixture::{Place, TEACHER};
+use expect_test::expect;
+use serde_json::Value;
+
+#[test]
+fn show_prints_runs_shards_problems_and_drops() {
+    let place = Place::with_run();
+    let show = |args: &str| place.distill(&format!("show {args}")).ok().stdout;
+    let run = show("run");
+    for part in ["run run (recipe tiny-tiny, seed 0)", "teacher/grpo ", "controls/unfiltered ", "evaluation/student-arithmetic", "report "]
+    {
+        assert!(run.contains(part), "{part:?} is not in\n{run}");
+    }
+    assert_eq!(run.lines().filter(|l| l.split_whitespace().nth(1) == Some("done")).count(), 12, "{run}");
+    let shards = show("run/traces -n 2");
+    assert!(shards.starts_with("run/traces: traces of 24 rows in 1 shards, "), "{shards}");
+    assert_eq!(shards.matches("── arithmetic/sample/").count(), 2, "{shards}");
+    assert_eq!(show("run/traces/00000.jsonl.zst -n 30").matches("── arithmetic/sample/").count(), 24);
+    let sampled = show("run --problem arithmetic/sample/3");
+    assert!(sampled.contains("── arithmetic/sample/3#0 ") && sampled.contains("── arithmetic/sample/3#1 "), "{sampled}");
+    let probe: Value =
+        serde_json::from_slice(place.read("run/student/sft/probes.jsonl").split(|b| *b == b'\n').next().expect("a line")).expect("JSON");
+    let id = probe["trace"]["problem"].as_str().expect("an id");
+    let held_out = show(&format!("run --problem {id}"));
+    for part in [
+        "evaluation/teacher-arithmetic/greedy",
+        "teacher/base, greedy after step 0",
+        "teacher/base, greedy after step 6",
+        "student/sft, greedy after step 3",
+    ] {
+        assert!(held_out.contains(part), "{part:?} is not in\n{held_out}");
+    }
+    let dropped = show("run --dropped finished -n 2");
+    assert_eq!(dropped.matches("   dropped: finished (length, asked for stop)").count(), 2, "{dropped}");
+    place.distill("show run --dropped nonsense").fails(expect![[r#"
+        1: error: no trace was dropped by "nonsense"; there are: finished (18)
+    "#]]);
+    place.distill("show run --problem nonsense").fails(expect![[r#"
+        1: error: no attempt at problem "nonsense" in run
+    "#]]);
+    place.distill("show nothere").fails(expect![[r#"
+        1: error: nothere does not exist; show wants a run directory, a folder of shards or a file of traces
+    "#]]);
+}
+
+#[test]
+fn everything_that_is_shown_is_json_too() {
+    let place = Place::with_run();
+    let json = |args: &str| place.distill(&format!("{args} --json")).ok().json();
+    assert_eq!(json("show run")["stages"].as_array().map(Vec::len), Some(12));
+    assert_eq!(json("show run/traces -n 1")["traces"][0]["id"], "arithmetic/sample/0#0");
+    assert_eq!(json("show run --problem arithmetic/sample/3")["attempts"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json("show run --dropped finished -n 1")[0]["dropped"]["rule"], "finished");
+    assert_eq!(json("run tiny.toml --run run"), place.json("run/report.json"));
+    assert_eq!(json("filter tiny.toml --run run"), place.json("run/corpus/DONE"));
+}
+
+#[test]
+fn stages_work_by_flags_alone() {
+    let place = Place::with_run();
+    let sample =
+        format!("sample --teacher {TEACHER} --task arithmetic --limit 10 -n 2 --temperature 0.7 --top-p 0.9 --max-tokens 20 --out a");
+    let sampled = place.distill(&sample).ok();
+    assert!(sampled.stdout.starts_with("a/traces: problems 10, attempts 20, tokens "), "{sampled:?}");
+    let source = &place.json("a/traces/manifest.json")["sources"][0];
+    assert_eq!(source["sampling"]["params"]["max_tokens"], 20, "{source:#}");
+
+    place.distill("filter a --out b").ok();
+    assert_eq!(place.json("b/corpus/DONE")["counts"]["kept"], 0, "an untrained teacher is never right");
+    assert!(place.distill("show b").ok().stdout.contains("corpus"));
+    let dropped = place.distill("show b --dropped correct -n 30").ok().stdout;
+    assert_eq!(dropped.matches("── arithmetic/sample/").count(), 20, "{dropped}");
+    let train = |traces: &str| format!("train-student --student run/student/base --traces {traces} --out c --set student.phase[0].steps=3");
+    let empty = place.distill(&train("b")).exits(1);
+    assert!(empty.stderr.contains("there is nothing to train on"), "{empty:?}");
+
+    std::fs::remove_dir_all(place.path("c")).expect("it was made");
+    let trained = place.distill(&train("a")).ok();
+    assert!(trained.stdout.starts_with("c/student/sft: examples 20, "), "{trained:?}");
+    for file in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "metrics.jsonl", "DONE"] {
+        assert!(place.path(&format!("c/student/sft/{file}")).exists(), "{file}");
+    }
+    let evaluate = format!("evaluate --student c --teacher {TEACHER} --tasks arithmetic --limit 8 --max-tokens 20 --out d");
+    let report = place.distill(&evaluate).ok();
+    assert!(report.stdout.contains("report   d/report.md"), "{report:?}");
+    let evaluation = &place.json("d/report.json")["evaluation"];
+    assert_eq!((&evaluation[0]["model"], &evaluation[1]["problems"]), (&"teacher".into(), &8.into()), "{evaluation:#}");
+
+    let stored = "evaluate --student c --teacher d/evaluation/teacher-arithmetic --tasks arithmetic --limit 8 --max-tokens 20 --out e";
+    place.distill(stored).ok();
+    assert_eq!(place.json("e/report.json")["comparison"], place.json("d/report.json")["comparison"]);
+}
