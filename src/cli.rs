@@ -33,8 +33,8 @@ struct Shared {
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Threads of computation [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Say what would be done and what it needs, and do nothing
     #[arg(long, global = true)]
     plan: bool,
@@ -103,7 +103,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         143
     } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) {
         75
-    } else if error.is::<ConfigError>() {
+    } else if error.is::<ConfigError>() || error.is::<Busy>() {
         78
     } else {
         1
@@ -113,8 +113,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 fn run(cli: Cli) -> Result<()> {
     let shared = cli.shared;
     if let Some(threads) = shared.threads {
-        config(if threads > 0 { Ok(()) } else { Err(anyhow::anyhow!("--threads must be at least 1, got 0")) })?;
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("cannot start the threads")?;
     }
     match cli.command.unwrap_or(Command::Run { recipe: None }) {
         Command::Run { recipe } => {

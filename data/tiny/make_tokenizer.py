@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes the tokenizer of the embedded arithmetic recipe beside this file: tokenizer.json and tokenizer_config.json.
 
-A splitting regex cuts a text into phrases, integers 0..99 and single characters, longest first and from the left; a word-level model gives each piece
-its id. So encoding has one outcome, a number of up to two digits is one token, and decoding what was encoded gives the text back, byte for byte, as
-long as it stays within the alphabet. Needs nothing but Python.
+Every token is an added token: phrases, integers 0..99 and single characters, matched longest first and from the left. So encoding has one outcome, a
+number of up to two digits is one token, and decoding what was encoded gives the text back, byte for byte, as long as it stays within the alphabet.
+The model behind them is a byte-level BPE without merges, which sees only what is outside the alphabet: for models of type qwen2, transformers 5 builds
+just that model, whatever tokenizer.json says, and keeps the added tokens. Needs nothing but Python.
 """
 import json
 from pathlib import Path
@@ -29,25 +30,34 @@ def tokenizer() -> dict:
     vocabulary = CONTROL + TAGS + PHRASES + INTEGERS + CHARACTERS
     added = [
         {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": token in CONTROL}
-        for i, token in enumerate(CONTROL + TAGS)
+        for i, token in enumerate(vocabulary)
     ]
-    # Leftmost first among the alternatives, so the longer ones stand before what they begin with.
-    pieces = "|".join(PHRASES + ["[1-9][0-9]", r"[\s\S]"])
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": pieces}, "behavior": "Isolated", "invert": False},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
         "post_processor": None,
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(vocabulary)}, "unk_token": "<unk>"},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        "model": {
+            "type": "BPE",
+            "vocab": {token: i for i, token in enumerate(vocabulary)},
+            "merges": [],
+            "unk_token": "<unk>",
+            "dropout": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+        },
     }
 
 
 CONFIG = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
+    "tokenizer_class": "Qwen2Tokenizer",
     "bos_token": "<bos>",
     "eos_token": "<eos>",
     "pad_token": "<pad>",

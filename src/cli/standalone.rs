@@ -1,7 +1,7 @@
 //! Stages without a recipe file: flags become a recipe, so that there is one way to run a stage.
 
 use crate::stage::{config, show};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -84,9 +84,10 @@ impl SamplingFlags {
 #[derive(Args)]
 pub struct TrainTeacher {
     /// A recipe; or give the flags below
+    #[arg(conflicts_with_all = ["teacher", "ProblemFlags"])]
     recipe: Option<PathBuf>,
     /// Folder or Hub id of the teacher, to be trained with GRPO (teacher.model)
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", required_unless_present = "recipe")]
     teacher: Option<String>,
     #[command(flatten)]
     problems: ProblemFlags,
@@ -107,9 +108,10 @@ impl TrainTeacher {
 #[derive(Args)]
 pub struct Sample {
     /// A recipe; or give the flags below
+    #[arg(conflicts_with_all = ["teacher", "ProblemFlags", "SamplingFlags"])]
     recipe: Option<PathBuf>,
     /// Folder or Hub id of the teacher (teacher.model)
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", required_unless_present = "recipe")]
     teacher: Option<String>,
     #[command(flatten)]
     problems: ProblemFlags,
@@ -154,12 +156,13 @@ impl Filter {
 #[derive(Args)]
 pub struct TrainStudent {
     /// A recipe; or give the flags below
+    #[arg(conflicts_with_all = ["student", "traces"])]
     recipe: Option<PathBuf>,
     /// Folder or Hub id of the student (student.model)
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", required_unless_present = "recipe")]
     student: Option<String>,
     /// Traces to learn from: a run directory, a folder of shards, a .jsonl or .jsonl.zst file (student.phase[0].data)
-    #[arg(long, value_name = "SHARDS")]
+    #[arg(long, value_name = "SHARDS", required_unless_present = "recipe")]
     traces: Option<PathBuf>,
 }
 
@@ -179,15 +182,16 @@ impl TrainStudent {
 #[derive(Args)]
 pub struct Evaluate {
     /// A recipe; or give the flags below
+    #[arg(conflicts_with_all = ["student", "teacher", "tasks", "ProblemFlags", "SamplingFlags"])]
     recipe: Option<PathBuf>,
     /// Folder, Hub id or run directory of the student (student.model)
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", required_unless_present_any = ["recipe", "teacher"])]
     student: Option<String>,
     /// Folder, Hub id or run directory of the teacher, or a stored evaluation of it (teacher.model)
     #[arg(long, value_name = "MODEL")]
     teacher: Option<String>,
     /// Names of tasks, with commas (evaluate.tasks)
-    #[arg(long, value_name = "TASKS", value_delimiter = ',')]
+    #[arg(long, value_name = "TASKS", value_delimiter = ',', required_unless_present_any = ["recipe", "problems"])]
     tasks: Vec<String>,
     #[command(flatten)]
     problems: ProblemFlags,
@@ -203,9 +207,6 @@ impl Evaluate {
 
     pub fn recipe(&self) -> Result<String> {
         recipe_or(&self.recipe, "evaluate", |recipe| {
-            if self.student.is_none() && self.teacher.is_none() {
-                bail!("evaluate needs a RECIPE, --student MODEL or --teacher MODEL");
-            }
             if let Some(student) = &self.student {
                 recipe.insert("student".into(), model(student, "student")?.into());
             }
@@ -214,9 +215,6 @@ impl Evaluate {
             }
             let own = (self.tasks.is_empty() && self.problems.problems.is_some()).then(|| "own".to_owned());
             let tasks: Vec<Value> = self.tasks.iter().chain(&own).map(|t| Value::String(t.clone())).collect();
-            if tasks.is_empty() {
-                bail!("evaluate needs --tasks, such as gsm8k,aime24, or --problems FILE with --verify");
-            }
             let mut table = self.sampling.table();
             table.insert("tasks".into(), tasks.into());
             recipe.insert("evaluate".into(), table.into());

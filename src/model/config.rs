@@ -38,7 +38,7 @@ pub struct RopeScaling {
     pub original_max_position_embeddings: f64,
 }
 
-/// Shape of a model made from nothing; the rest of its configuration is that of a small Qwen3.
+/// Shape of a model made from nothing; the rest of its configuration is that of a small Qwen2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
@@ -142,21 +142,17 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration of a model made from nothing: a small Qwen3 with tied embeddings and rotary base 10,000.
-    ///
-    /// Not Qwen2: for that type transformers 5 builds Qwen2's own tokenizer, whatever the folder says, and misreads ours.
+    /// The configuration of a model made from nothing: Qwen2 with tied embeddings and rotary base 10,000.
     pub fn fresh(shape: &Shape, vocab_size: usize, eos: u32, pad: u32) -> Result<Self> {
         let json = json!({
-            "architectures": [Architecture::Qwen3.class()],
-            "model_type": "qwen3",
+            "architectures": [Architecture::Qwen2.class()],
+            "model_type": "qwen2",
             "vocab_size": vocab_size,
             "hidden_size": shape.hidden_size,
             "intermediate_size": shape.intermediate_size,
             "num_hidden_layers": shape.layers,
             "num_attention_heads": shape.heads,
             "num_key_value_heads": shape.kv_heads,
-            "head_dim": shape.hidden_size / shape.heads.max(1),
-            "attention_bias": false,
             "hidden_act": "silu",
             "rms_norm_eps": 1e-6,
             "rope_theta": 10000.0,

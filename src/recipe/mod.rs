@@ -196,7 +196,7 @@ fn read(t: &mut Table) -> Recipe {
         }),
         teacher: t.table("teacher", read_model),
         sample: t.table("sample", read_sample).unwrap_or_else(default_sample),
-        filter: t.optional("filter").unwrap_or_default(),
+        filter: t.table("filter", read_filter).unwrap_or_default(),
         student: t.table("student", read_model),
         controls: t.tables("control", |t| Control {
             name: t.required("name", "controls are named in the report"),
@@ -265,6 +265,7 @@ fn empty_problems() -> Problems {
 
 fn read_problems(t: &mut Table) -> Problems {
     let file: Option<PathBuf> = t.optional("file");
+    let says_verify = t.has("verify");
     let default_task = if file.is_some() { "own".to_owned() } else { String::new() };
     let problems = Problems {
         task: t.or("task", default_task),
@@ -285,7 +286,7 @@ fn read_problems(t: &mut Table) -> Problems {
         t.problem(format!("{} is missing: name a task ({}) or a file", t.path("task"), task_names()));
     } else if problems.file.is_none() && !known {
         t.problem(format!("{}: {:?} is not a task ({}) and no file is given", t.path("task"), problems.task, task_names()));
-    } else if problems.file.is_some() && !known && problems.verify.is_none() {
+    } else if problems.file.is_some() && !known && !says_verify {
         t.problem(format!(
             "{} is missing: how are the answers of your own problems checked? (number, math, countdown, knights)",
             t.path("verify")
@@ -339,6 +340,20 @@ fn read_sample(t: &mut Table) -> Sample {
     };
     t.check("n", sample.n > 0, "at least 1", sample.n);
     sample
+}
+
+fn read_filter(t: &mut Table) -> FilterSettings {
+    FilterSettings {
+        correct: t.or("correct", false),
+        finished: t.or("finished", false),
+        format: t.optional("format"),
+        language: t.optional("language"),
+        readable: t.optional("readable"),
+        length: t.optional("length"),
+        pass_rate: t.optional("pass_rate"),
+        exact_duplicate: t.or("exact_duplicate", false),
+        per_problem: t.optional("per_problem"),
+    }
 }
 
 fn read_evaluate(t: &mut Table) -> Evaluate {

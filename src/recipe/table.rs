@@ -34,6 +34,11 @@ impl Table {
         self.problems.borrow_mut().push(text);
     }
 
+    /// Whether `key` is given and not read yet.
+    pub fn has(&self, key: &str) -> bool {
+        self.left.contains_key(key)
+    }
+
     /// The value of `key`; `None` where it is absent or of the wrong type, which is a problem.
     pub fn optional<T: DeserializeOwned + Serialize>(&mut self, key: &'static str) -> Option<T> {
         self.asked.push(key);
@@ -148,8 +153,11 @@ impl Table {
     }
 
     fn write(&mut self, key: &str, value: &impl Serialize) {
-        if let Ok(value) = Value::try_from(value) {
-            self.resolved.insert(key.to_owned(), value);
+        match Value::try_from(value) {
+            // A number that is used in f32 is written as a person writes it: 0.9, not 0.8999999761581421.
+            Ok(Value::Float(x)) => _ = self.resolved.insert(key.to_owned(), Value::Float(shortest(x))),
+            Ok(value) => _ = self.resolved.insert(key.to_owned(), value),
+            Err(_) => {}
         }
     }
 
@@ -158,7 +166,7 @@ impl Table {
         for key in self.left.keys() {
             let near = self.asked.iter().map(|a| (strsim::damerau_levenshtein(key, a), a)).min();
             let advice = match near {
-                Some((distance, name)) if distance <= 3.max(key.len() / 3) => format!(", did you mean {name}?"),
+                Some((distance, name)) if distance <= 2.max(key.len() / 3) && distance < key.len() => format!(", did you mean {name}?"),
                 _ if self.asked.is_empty() => String::new(),
                 _ => format!("; known here: {}", self.asked.join(", ")),
             };
@@ -166,6 +174,12 @@ impl Table {
         }
         self.resolved
     }
+}
+
+/// The shortest decimal of a value that is one of f32; any other value as it is.
+fn shortest(x: f64) -> f64 {
+    let narrow = x as f32;
+    if f64::from(narrow) == x { narrow.to_string().parse().unwrap_or(x) } else { x }
 }
 
 fn first_line(text: &str) -> &str {

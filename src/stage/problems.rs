@@ -7,7 +7,7 @@ use crate::key::Key;
 use crate::problem::Problem;
 use crate::recipe::{EvaluationTask, Problems};
 use crate::tasks::{self, Layout, Loaded, Task, arithmetic, countdown, countdown_start, knights};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl ProblemSet {
         let settings = &run.recipe.problems;
         let key = Key::new(run.seed(), "problems").name(stream);
         if settings.task.is_empty() {
-            return config(Err(anyhow::anyhow!("[problems] is missing: name a task or a file")));
+            return config(Err(anyhow!("[problems] is missing: name a task or a file")));
         }
         let task = settings.task.parse::<Task>().ok();
         match (task, &settings.file) {
@@ -34,7 +34,7 @@ impl ProblemSet {
             }
             _ => {
                 let loaded = config(from_recipe(settings))?;
-                report_unusable(run, &loaded)?;
+                report_unusable(run, &settings.task, &loaded)?;
                 let problems: Vec<_> = loaded.problems.into_iter().map(Arc::new).collect();
                 Ok(Self::Fixed { problems, key })
             }
@@ -71,11 +71,7 @@ impl ProblemSet {
     pub fn first(&self, limit: usize, key_path: &str) -> Result<Vec<Arc<Problem>>> {
         match self {
             Self::Generated { task, .. } => {
-                config(if limit > 0 {
-                    Ok(())
-                } else {
-                    Err(anyhow::anyhow!("{key_path} is missing: {task} problems are generated without end"))
-                })?;
+                config(if limit > 0 { Ok(()) } else { Err(anyhow!("{key_path} is missing: {task} problems are generated without end")) })?;
                 (0..limit as u64).map(|n| self.endless(n)).collect()
             }
             Self::Fixed { problems, .. } => {
@@ -170,22 +166,27 @@ pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>>
         (None, Some(kind @ (Task::Countdown | Task::Knights))) if data_folder().is_none() => (0..default(task.problems, 256) as u64)
             .map(|n| generate(kind, key, &format!("{kind}/held-out"), n, &settings.levels, true))
             .collect::<Result<_>>()?,
-        (None, Some(kind)) => checked(run, tasks::load(kind, data_folder().as_deref()))?,
-        (Some(file), Some(kind)) => checked(run, tasks::read(file, Layout::Named(kind)))?,
+        (None, Some(kind)) => checked(run, &task.name, tasks::load(kind, data_folder().as_deref()))?,
+        (Some(file), Some(kind)) => checked(run, &task.name, tasks::read(file, Layout::Named(kind)))?,
         (file, None) => {
-            let file = file.as_ref().or(settings.file.as_ref()).context("the task has a file")?;
+            let file = file.as_ref().or(settings.file.as_ref());
+            let file = config(file.with_context(|| format!("problems.file is missing: where are the problems of {:?}?", task.name)))?;
             let check =
                 settings.verify.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name));
-            checked(run, check.and_then(|check| tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })))?
+            checked(
+                run,
+                &task.name,
+                check.and_then(|check| tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })),
+            )?
         }
     };
     let limit = if task.problems == 0 { problems.len() } else { task.problems };
     Ok(problems.into_iter().take(limit).map(Arc::new).collect())
 }
 
-fn checked(run: &Run, loaded: Result<Loaded>) -> Result<Vec<Problem>> {
+fn checked(run: &Run, task: &str, loaded: Result<Loaded>) -> Result<Vec<Problem>> {
     let loaded = config(loaded)?;
-    report_unusable(run, &loaded)?;
+    report_unusable(run, task, &loaded)?;
     Ok(loaded.problems)
 }
 
@@ -195,17 +196,23 @@ fn data_folder() -> Option<PathBuf> {
 }
 
 /// Problems without a usable reference are listed in the run directory and counted, never dropped in silence.
-fn report_unusable(run: &Run, loaded: &Loaded) -> Result<()> {
-    let Some(first) = loaded.unusable.first() else { return Ok(()) };
+fn report_unusable(run: &Run, task: &str, loaded: &Loaded) -> Result<()> {
+    let Some(first) = loaded.unusable.first() else {
+        return config(if loaded.problems.is_empty() { Err(anyhow!("the file of task {task:?} holds no problems")) } else { Ok(()) });
+    };
     let path: &Path = &run.dir.join("unusable_problems.json");
     crate::publish::json(path, &loaded.unusable)?;
-    run.ui.say(&format!(
+    let text = format!(
         "{} of {} problems have no usable reference (the first: {}, {}); they are listed in {}",
         loaded.unusable.len(),
         loaded.unusable.len() + loaded.problems.len(),
         first.place,
         first.reason,
         path.display()
-    ));
+    );
+    if loaded.problems.is_empty() {
+        return config(Err(anyhow!(text)));
+    }
+    run.ui.say(&text);
     Ok(())
 }

@@ -80,6 +80,9 @@ pub fn stages(recipe: &Recipe) -> Vec<String> {
 fn show_run(run: &Path, look: &Look) -> Result<String> {
     let recipe = recipe_of(run)?;
     let mut stages = stages(&recipe);
+    if !stages.iter().any(|s| s == filter::FOLDER) && run.join(filter::FOLDER).exists() {
+        stages.push(filter::FOLDER.to_owned()); // of traces from elsewhere
+    }
     let evaluations = run.join("evaluation");
     if evaluations.is_dir() {
         let mut names: Vec<String> = std::fs::read_dir(&evaluations)

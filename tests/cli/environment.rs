@@ -37,15 +37,24 @@ fn edit_weights(place: &Place, change: impl FnOnce(&mut Vec<(String, TensorView<
 fn a_model_that_is_not_there() {
     let place = Place::new();
     let fails = |teacher: &str, expect: Expect| place.distill(&format!("sample --teacher {teacher} {ASK}")).fails(expect);
-    fails("nothere", expect![[r#"
+    fails(
+        "nothere",
+        expect![[r#"
         78: error: nothere: no such folder, and not a Hub id (organisation/name, or organisation/name@revision) either; check the path
-    "#]]);
-    fails("some/model", expect![[r#"
-        78: error: some/model: some/model@main is not in the cache HERE/hf/hub, and this is an offline run; on a machine with network run `distill fetch RECIPE` or `hf download some/model --revision main` with the same HF_HOME
-    "#]]);
-    fails("tiny.toml", expect![[r#"
+    "#]],
+    );
+    fails(
+        "some/model",
+        expect![[r#"
+            78: error: some/model: some/model@main is not in the cache HERE/hf/hub, and this is an offline run; on a machine with network run `hf download some/model --revision main` with the same HF_HOME
+        "#]],
+    );
+    fails(
+        "tiny.toml",
+        expect![[r#"
         78: error: tiny.toml is a file; name the folder that holds config.json and the weights
-    "#]]);
+    "#]],
+    );
     sample(|p| remove(p, "m/model.safetensors")).fails(expect![[r#"
         78: error: m holds neither model.safetensors nor model.safetensors.index.json (other formats are not read): No such file or directory (os error 2)
     "#]]);
@@ -76,7 +85,7 @@ fn weights_that_are_not_those_of_the_configuration() {
         })
     })
     .fails(expect![[r#"
-        78: error: m: 1 tensors do not belong to a Qwen2 model, the first is model.layers.1.mlp.experts.0.weight: the checkpoint is of another architecture than config.json says
+        78: error: m: 1 tensors do not belong to a Qwen3 model, the first is model.layers.1.mlp.experts.0.weight: the checkpoint is of another architecture than config.json says
     "#]]);
     sample(|p| p.write("m/model.safetensors", &p.read("m/model.safetensors")[..20_000])).fails(expect![[r#"
         78: error: cannot read the weights in m: a file is cut off or is not safetensors: path: "m/model.safetensors" incomplete metadata, file not fully covered
@@ -134,7 +143,7 @@ fn problems_that_cannot_be_read() {
     let good = "{\"question\": \"what is 1+1\", \"answer\": 2}\n";
     let number = "--verify number";
     ask(&format!("{good}\n{{\"question\": \n"), number).fails(expect![[r#"
-        78: error: own.jsonl:3: not JSON: EOF while parsing a value at line 2 column 0
+        78: error: own.jsonl:3: not JSON: EOF while parsing a value at line 1 column 12
     "#]]);
     ask(&format!("{good}[1]\n"), number).fails(expect![[r#"
         78: error: own.jsonl:2: the line is a list, expected a JSON object

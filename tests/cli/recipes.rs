@@ -63,13 +63,13 @@ tasks = ["gsm9k"]
     );
     place.distill("run bad.toml").fails(expect![[r#"
         78: error: the recipe has 9 problems:
-          problems.task: "arithmetik" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, knights) and no file is given
+          problems.task: "arithmetik" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights) and no file is given
           sample.max_tokens: invalid type: string "many", expected usize (got "many")
           sample.top_p must be in (0, 1], got 1.5
           sample.n must be at least 1, got 0
           sample.temperatur is not a key, did you mean temperature?
           filter.corect is not a key, did you mean correct?
-          evaluate.tasks: "gsm9k" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, knights); give it a file
+          evaluate.tasks: "gsm9k" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights); give it a file
           filter.language.min must be in [0, 1], got 2
           sed is not a key, did you mean seed?
     "#]]);
@@ -80,27 +80,48 @@ tasks = ["gsm9k"]
 fn overrides_are_held_against_the_same_rules() {
     let place = Place::new();
     let fails = |set: &str, expect: expect_test::Expect| place.distill(&format!("run tiny.toml --set {set}")).fails(expect);
-    fails("sample.nn=3", expect![[r#"
+    fails(
+        "sample.nn=3",
+        expect![[r#"
         78: error: sample.nn is not a key, did you mean n?
-    "#]]);
-    fails("sample.n", expect![[r#"
+    "#]],
+    );
+    fails(
+        "sample.n",
+        expect![[r#"
         78: error: --set wants key=value, got "sample.n"
-    "#]]);
-    fails("sample.n=x", expect![[r#"
+    "#]],
+    );
+    fails(
+        "sample.n=x",
+        expect![[r#"
         78: error: sample.n: invalid type: string "x", expected u32 (got "x")
-    "#]]);
-    fails("filter.length={max=3,mn=1}", expect![[r#"
+    "#]],
+    );
+    fails(
+        "filter.length={max=3,mn=1}",
+        expect![[r#"
         78: error: filter.length: unknown field `mn`, expected `min` or `max` (got { max = 3, mn = 1 })
-    "#]]);
-    fails("teacher.phase[7].steps=3", expect![[r#"
+    "#]],
+    );
+    fails(
+        "teacher.phase[7].steps=3",
+        expect![[r#"
         78: error: --set teacher.phase[7].steps: phase has 2 entries
-    "#]]);
-    fails("teacher.phase[0.steps=3", expect![[r#"
+    "#]],
+    );
+    fails(
+        "teacher.phase[0.steps=3",
+        expect![[r#"
         78: error: --set teacher.phase[0.steps: phase[0 is not a list place such as phase[0]
-    "#]]);
-    fails("student.phase[1].learning_rate=-1", expect![[r#"
+    "#]],
+    );
+    fails(
+        "student.phase[1].learning_rate=-1",
+        expect![[r#"
         78: error: student.phase[1].learning_rate must be more than 0, got -1
-    "#]]);
+    "#]],
+    );
     place.distill("run nothere.toml").fails(expect![[r#"
         78: error: cannot read the recipe nothere.toml: No such file or directory (os error 2)
     "#]]);
