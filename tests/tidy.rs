@@ -516,21 +516,21 @@ fn architecture_names_tests_and_files_that_exist() {
     assert_none("what ARCHITECTURE.md names", missing);
 }
 
-/// Top-level entries of the file tree in a page: of the fenced block in which a line begins with `src/`.
+/// Top-level entries of the file tree in a page: of the fenced block in which a line begins with `src/`. Two spaces end a line's names.
 fn tree_entries(page: &str) -> Vec<String> {
-    let blocks = page.split("\n```").skip(1).step_by(2);
-    let lines = |block: &str| {
-        let top = block.lines().skip(1).filter(|line| !line.starts_with([' ', '│']) && !line.trim().is_empty());
-        top.map(|line| line.trim_start_matches(['├', '└', '─', ' ']).split_whitespace().next().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    let names = |line: &str| {
+        let line = line.trim_start_matches(['├', '└', '─', ' ']);
+        line.split("  ").next().unwrap_or("").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    let mut trees = blocks.map(lines).filter(|entries| entries.iter().any(|entry| entry == "src/"));
+    let entries = |block: &str| block.lines().skip(1).filter(|line| !line.starts_with([' ', '│'])).flat_map(names).collect::<Vec<_>>();
+    let mut trees = page.split("\n```").skip(1).step_by(2).map(entries).filter(|entries| entries.iter().any(|entry| entry == "src/"));
     trees.next().unwrap_or_default()
 }
 
 #[test]
 fn the_tree_in_the_readme_is_there() {
-    let nested = "a\n```text\n├── src/   code\n│   └── x.rs\n└── Cargo.toml\n```\n";
-    assert_eq!(tree_entries(nested), ["src/", "Cargo.toml"]);
+    let nested = "a\n```text\n├── src/   code\n│   └── x.rs\n└── Cargo.toml deny.toml\n```\n";
+    assert_eq!(tree_entries(nested), ["src/", "Cargo.toml", "deny.toml"]);
     let Ok(page) = read_to_string(root().join("README.md")) else {
         eprintln!("skipped: README.md is missing (its file tree)");
         return;

@@ -2,7 +2,7 @@
 //!
 //! Sampling and evaluation both collect; they differ in the problems, the settings and the folder.
 
-use super::run::{Interrupted, Run};
+use super::run::{Interrupted, Run, config};
 use super::ui::interrupt_requested;
 use crate::key::Key;
 use crate::problem::Problem;
@@ -39,13 +39,34 @@ pub(super) struct Collected {
     journal: Journal<Entry>,
     /// By (index of the problem, attempt).
     places: BTreeMap<(usize, u32), Place>,
-    index: HashMap<String, usize>,
+    index: Index,
+}
+
+/// Problems by id, each with its place in the order of the stage.
+type Index = HashMap<String, (usize, Arc<Problem>)>;
+
+fn index(problems: &[Arc<Problem>]) -> Index {
+    problems.iter().enumerate().map(|(i, p)| (p.id.0.clone(), (i, p.clone()))).collect()
+}
+
+/// Whether what was sealed is a part of what is wanted: attempts at these very problems, in this order, none beyond `attempts`.
+pub(super) fn extends(sealed: &Path, problems: &[Arc<Problem>], attempts: u32) -> Result<bool> {
+    let index = index(problems);
+    let mut last = None;
+    for trace in traces(sealed)? {
+        let place = place_of(&index, &trace?).filter(|(_, attempt)| *attempt < attempts);
+        if place.is_none() || place <= last {
+            return Ok(false);
+        }
+        last = place;
+    }
+    Ok(true)
 }
 
 impl Collection<'_> {
     /// Samples what is neither sealed nor journaled.
     pub fn collect(&self, sampler: &mut LocalSampler) -> Result<Collected> {
-        let index: HashMap<String, usize> = self.problems.iter().enumerate().map(|(i, p)| (p.id.0.clone(), i)).collect();
+        let index = index(self.problems);
         ensure!(index.len() == self.problems.len(), "two problems have the same id; ids name attempts and must be unique");
         let mut have = BTreeMap::new();
         let mut places = BTreeMap::new();
@@ -172,8 +193,10 @@ impl SealedEntries {
     }
 }
 
-fn place_of(index: &HashMap<String, usize>, trace: &Trace) -> Option<(usize, u32)> {
-    Some((*index.get(&trace.problem.0)?, trace.attempt))
+/// Where an attempt belongs; `None` where its problem is not asked any more, or asked otherwise under the same id.
+fn place_of(index: &Index, trace: &Trace) -> Option<(usize, u32)> {
+    let (i, problem) = index.get(&trace.problem.0)?;
+    (problem.question == trace.question && problem.answer.gold() == trace.gold).then_some((*i, trace.attempt))
 }
 
 /// A judged attempt as it is stored.
@@ -186,7 +209,7 @@ pub(super) fn entry(judged: Judged) -> Entry {
 pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: usize) -> Result<usize> {
     let mut longest = 0;
     for problem in problems {
-        let rendered = rollout.render(&problem.question).with_context(|| format!("problem {}", problem.id))?;
+        let rendered = config(rollout.render(&problem.question).with_context(|| format!("problem {}", problem.id)))?;
         longest = longest.max(rendered.tokens.len());
     }
     Ok((longest + rollout.params.max_tokens).min(positions))

@@ -1,6 +1,6 @@
 //! `evaluate`: each model of the run on the same held-out problems, sampled and greedy, into `evaluation/<model>-<task>/`.
 
-use super::collect::{Collection, capacity};
+use super::collect::{Collection, capacity, extends};
 use super::models::{self, Loaded, Origin};
 use super::problems;
 use super::run::{Run, Status};
@@ -100,8 +100,12 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     let extraction = run.recipe.problems.extraction;
     let inputs = json!({"model": hash, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
     let extent = json!({"problems": problems::identity(problems), "n": task.n});
-    let status = run.status(&stage, &inputs, &extent)?;
     let folder = run.folder(&stage);
+    let mut status = run.status(&stage, &inputs, &extent)?;
+    if status == Status::Extend && !(extends(&folder.join("sampled"), problems, task.n)? && extends(&folder.join("greedy"), problems, 1)?) {
+        run.supersede(&stage)?;
+        status = run.status(&stage, &inputs, &extent)?;
+    }
     if status == Status::Done {
         return Ok(publish::done(&folder)?.context("a stage that is done says so")?["result"].clone());
     }

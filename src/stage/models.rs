@@ -55,6 +55,7 @@ pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loa
 /// Opens a model folder with its tokenizer.
 pub fn open_folder(folder: &Path) -> Result<Loaded> {
     let text = Arc::new(Text::from_folder(folder)?);
+    text.check_special()?;
     let decoder = model::load(folder, &Device::Cpu)?;
     let rows = decoder.config().vocab_size;
     ensure!(

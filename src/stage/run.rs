@@ -53,7 +53,7 @@ impl Run {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let before = text.parse::<toml::Table>().with_context(|| format!("{} is not valid TOML", path.display()))?;
             let meaning: Vec<Change> = changes(&before, &recipe.resolved).into_iter().filter(|c| c.class == Class::Meaning).collect();
-            if !meaning.is_empty() && !force {
+            if !meaning.is_empty() && !force && has_results(&dir)? {
                 let list: Vec<String> = meaning.iter().map(|c| format!("{}: {} -> {}", c.key, c.before, c.after)).collect();
                 return config(Err(anyhow!(
                     "{} was begun with another recipe; these keys change what its results mean:\n  {}\n\
@@ -125,6 +125,20 @@ impl Run {
     pub fn seed(&self) -> u64 {
         self.recipe.seed
     }
+}
+
+/// Whether any stage has left something: a recipe that failed before that may be corrected freely.
+fn has_results(dir: &Path) -> Result<bool> {
+    const NOTHING: [&str; 4] = [".lock", "recipe.toml", "unusable_problems.json", "STARTED"];
+    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let entry = entry?;
+        let found =
+            if entry.file_type()?.is_dir() { has_results(&entry.path())? } else { !NOTHING.iter().any(|n| entry.file_name() == *n) };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A JSON file, `None` where it does not exist.

@@ -1,6 +1,6 @@
 //! `sample`: the teacher's attempts at the problems, verified, into `traces/`.
 
-use super::collect::{Collection, capacity};
+use super::collect::{Collection, capacity, extends};
 use super::models::{self, Loaded};
 use super::problems::{ProblemSet, identity};
 use super::run::{Run, Status};
@@ -35,7 +35,11 @@ pub fn stage(run: &Run) -> Result<()> {
         "seed": run.seed(),
     });
     let extent = json!({"problems": identity(&problems), "n": settings.n});
-    let status = run.status(FOLDER, &inputs, &extent)?;
+    let mut status = run.status(FOLDER, &inputs, &extent)?;
+    if status == Status::Extend && !extends(&run.folder(FOLDER), &problems, settings.n)? {
+        run.supersede(FOLDER)?;
+        status = run.status(FOLDER, &inputs, &extent)?;
+    }
     if status == Status::Done {
         return Ok(());
     }

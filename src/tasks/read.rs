@@ -61,7 +61,8 @@ pub(super) fn parse(mut input: impl BufRead, file: &str, layout: Layout) -> anyh
             break;
         }
         let bytes = if line_idx == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
-        if bytes.trim_ascii().is_empty() {
+        let bytes = bytes.trim_ascii();
+        if bytes.is_empty() {
             continue;
         }
         let (id, problem) = problem(bytes, line_idx, layout).map_err(|e| anyhow!("{place}: {e:#}"))?;

@@ -85,7 +85,7 @@ fn weights_that_are_not_those_of_the_configuration() {
         })
     })
     .fails(expect![[r#"
-        78: error: m: 1 tensors do not belong to a Qwen3 model, the first is model.layers.1.mlp.experts.0.weight: the checkpoint is of another architecture than config.json says
+        78: error: m: 1 tensors do not belong to a Qwen2 model, the first is model.layers.1.mlp.experts.0.weight: the checkpoint is of another architecture than config.json says
     "#]]);
     sample(|p| p.write("m/model.safetensors", &p.read("m/model.safetensors")[..20_000])).fails(expect![[r#"
         78: error: cannot read the weights in m: a file is cut off or is not safetensors: path: "m/model.safetensors" incomplete metadata, file not fully covered

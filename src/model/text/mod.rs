@@ -242,6 +242,17 @@ impl Text {
         })
     }
 
+    /// Checks that the end token and the marks that the template writes, such as `<|im_start|>`, are tokens here and not plain characters.
+    pub fn check_special(&self) -> Result<()> {
+        let end = self.special.get("eos_token").and_then(Value::as_str);
+        let rendered = self.render(&[Message::user("probe"), Message::assistant("probe")], true, &Map::new()).unwrap_or_default();
+        let marks = rendered.match_indices("<|").filter_map(|(from, _)| {
+            let to = rendered[from..].find("|>")? + from + 2;
+            Some(&rendered[from..to]).filter(|mark| mark.len() <= 64 && !mark.contains(char::is_whitespace))
+        });
+        end.into_iter().chain(marks).try_for_each(|token| self.require_token(token).map(drop))
+    }
+
     /// SHA-256 of `tokenizer.json`, in hexadecimal.
     pub fn tokenizer_hash(&self) -> String {
         publish::sha256(self.files.get(TOKENIZER).map_or(&[], Vec::as_slice))
