@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench decode -- [FILTER] [--quick] [--threads N]      FILTER as in tiny/decode/64
 
+#[expect(dead_code, reason = "decoding reads no training shape")]
 mod common;
 
 use distill::key::Key;

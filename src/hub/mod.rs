@@ -87,7 +87,10 @@ impl Hub {
         // A commit never changes, so what is there needs no question to the Hub.
         if self.offline || (is_commit(revision) && cached.is_ok()) {
             return cached.map_err(|error| {
-                anyhow!("{id}: {error:#}, and this is an offline run; on a machine with network run `{}` with the same HF_HOME", place.command())
+                anyhow!(
+                    "{id}: {error:#}, and this is an offline run; on a machine with network run `{}` with the same HF_HOME",
+                    place.command()
+                )
             });
         }
         match self.fetch(place, choose) {

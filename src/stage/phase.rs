@@ -114,7 +114,7 @@ impl Job<'_> {
         let begin = Instant::now();
         let inputs = self.inputs()?;
         if self.run.status(&self.stage, &inputs, &Value::Null)? == Status::Done {
-            return Ok(());
+            return self.clean();
         }
         let folder = self.run.folder(&self.stage);
         let Loaded { decoder, text, .. } = models::open(self.run, self.model, &self.origin, self.role)?;
@@ -143,7 +143,18 @@ impl Job<'_> {
         let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
         record["weights_hash"] = model::weights_hash(&folder)?.into();
         publish::mark_done(&folder, &record)?;
-        state.clear()
+        self.clean()
+    }
+
+    /// Removes what only a resumption needs: after `DONE` and never before, since a kill in between must find it.
+    fn clean(&self) -> Result<()> {
+        let folder = self.run.folder(&self.stage);
+        State::new(folder.join("state")).clear()?;
+        let journal = folder.join(Rollouts::JOURNAL);
+        if journal.exists() {
+            std::fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))?;
+        }
+        Ok(())
     }
 
     /// Everything that the phase's result follows from.
@@ -462,8 +473,6 @@ impl Rollouts {
                 &SealOptions { level: 6, ..SealOptions::new("rollouts", vec![source]) },
             )
         })?;
-        let path = self.folder.join(Self::JOURNAL);
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         Ok(manifest)
     }
 }

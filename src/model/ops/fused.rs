@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// The elements of a contiguous f32 operand.
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let (from, to) = layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op: "distill fused op" }.bt())?;
+    let (from, to) = layout.contiguous_offsets().ok_or_else(|| candle_core::Error::RequiresContiguous { op: "distill fused op" }.bt())?;
     Ok(&storage.as_slice::<f32>()?[from..to])
 }
 
@@ -380,7 +380,8 @@ fn places(p: &CachePlaces) -> Places<'_> {
 }
 
 fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    let (from, to) = layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op: "distill in-place op" }.bt())?;
+    let (from, to) =
+        layout.contiguous_offsets().ok_or_else(|| candle_core::Error::RequiresContiguous { op: "distill in-place op" }.bt())?;
     match storage {
         CpuStorage::F32(data) => Ok(&mut data[from..to]),
         _ => candle_core::bail!("an in-place operation was given a tensor that is not f32"),
