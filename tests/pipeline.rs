@@ -106,9 +106,10 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
     let mut kills = 0;
     for i in 1..=12u32 {
         let child = distill(&killed, &["--threads", "2"]).spawn().unwrap();
-        kills += u32::from(interrupt(child, all.mul_f64(0.05 + 0.02 * f64::from(i % 5)), "KILL").is_some());
+        kills += u32::from(interrupt(child, all.mul_f64(0.01 + 0.01 * f64::from(i % 4)), "KILL").is_some());
     }
-    assert!(kills >= 6, "only {kills} runs were killed before they ended");
+    // How long a run takes depends on what else the machine does, so the moments are early ones.
+    assert!(kills >= 4, "only {kills} runs were killed before they ended");
     let child = distill(&killed, &["--threads", "2"]).spawn().unwrap();
     if let Some(code) = interrupt(child, all.mul_f64(0.1), "TERM") {
         assert_eq!(code, 143, "a polite stop ends with its own exit code");
