@@ -63,7 +63,7 @@ pub struct GrpoSettings {
     pub kl_in: KlPlacement,
     /// The reference becomes the current policy every so many steps; 0 never.
     pub reference_reset: usize,
-    /// Groups without spread are sampled again from new problems, in at most so many further rounds; 0 keeps them.
+    /// Groups of which all attempts are right, or none is, are replaced by groups of new problems, in at most so many further rounds ("DAPO"); 0 keeps them.
     pub dynamic_sampling: usize,
     /// Attempts that did not end by themselves have no loss.
     pub mask_truncated: bool,
@@ -101,7 +101,8 @@ struct Cursor {
 pub struct StepRecord {
     /// From 0.
     pub step: usize,
-    /// Mean and sample standard deviation of each reward component over all attempts, `total` among them.
+    /// Mean and sample standard deviation of each reward component over all attempts, `total` among them; those that dynamic sampling
+    /// threw away are attempts too, here and in every share and mean of what was sampled.
     pub reward: BTreeMap<String, (f64, f64)>,
     /// Share of correct attempts.
     pub accuracy: f64,
@@ -109,20 +110,21 @@ pub struct StepRecord {
     pub without_spread: f64,
     /// Attempts sampled and thrown away by dynamic sampling.
     pub wasted: usize,
-    /// Mean entropy of the policy per computed token, in nats, before the update.
-    pub entropy: f64,
-    /// Mean of the KL estimate per computed token before the update; 0 without a reference.
-    pub kl: f64,
-    /// Shares of computed tokens whose gradient the clip cut off, over all updates of the step.
-    pub clip_low: f64,
-    pub clip_high: f64,
-    pub loss: f64,
+    /// Mean entropy of the policy per computed token, in nats, before the update; of all tokens where no attempt has a loss.
+    pub entropy: Option<f64>,
+    /// Mean of the KL estimate per token before the update: of computed tokens where it stands in the loss, of all where it stands in the
+    /// reward; `None` without a reference.
+    pub kl: Option<f64>,
+    /// Shares of computed tokens whose gradient the clip cut off, over all updates of the step; `None` where there was no update.
+    pub clip_low: Option<f64>,
+    pub clip_high: Option<f64>,
+    pub loss: Option<f64>,
     /// Before clipping; of the last update.
-    pub grad_norm: f64,
+    pub grad_norm: Option<f64>,
     pub learning_rate: f64,
-    /// Mean tokens of all attempts, and of those that ended by themselves.
+    /// Mean tokens of all attempts, and of those that ended by themselves, if any did.
     pub length: f64,
-    pub length_ended: f64,
+    pub length_ended: Option<f64>,
     /// Share of attempts that did not end by themselves.
     pub truncated: f64,
     /// Mean share of words in the target language.
@@ -133,17 +135,21 @@ pub struct StepRecord {
     pub reflection: f64,
     /// Sampled tokens per second of sampling, and computed tokens per second of training.
     pub sampled_per_second: f64,
-    pub trained_per_second: f64,
+    pub trained_per_second: Option<f64>,
     /// Mean and largest difference between the trainer's and the sampler's log-probability of a token.
-    pub mismatch_mean: f64,
-    pub mismatch_max: f64,
+    pub mismatch_mean: Option<f64>,
+    pub mismatch_max: Option<f64>,
 }
 
 /// One sampled batch, with what training needs of it.
+#[derive(Default)]
 pub struct Batch {
+    /// Groups of `num_generations` attempts each, end to end.
     pub judged: Vec<Judged>,
     /// Of the same length; the advantage of each attempt.
     pub advantages: Vec<f64>,
+    /// Attempts that dynamic sampling threw away: judged and paid, never trained on.
+    pub wasted: Vec<Judged>,
 }
 
 /// A GRPO phase.
@@ -199,7 +205,12 @@ impl Grpo<'_> {
                 *reference = learner.decoder().snapshot()?;
             }
             let mut record = StepRecord { step: cursor.step, ..StepRecord::default() };
-            let batch = self.sample(sampler, &mut cursor, &mut record)?;
+            let mut batch = self.sample(sampler, &mut cursor, &mut record)?;
+            if let Some(reference) = reference.as_ref().filter(|_| settings.kl_in == KlPlacement::Reward) {
+                record.kl = self.charge(learner, reference, &mut batch)?;
+            }
+            batch.advantages =
+                batch.judged.chunks(settings.num_generations).flat_map(|group| settings.advantage.of(&rewards(group))).collect();
             observer.attempts(cursor.step, &batch)?;
             describe(&batch, &mut record);
             self.update(learner, reference.as_ref(), &batch, &mut record)?;
@@ -226,46 +237,55 @@ impl Grpo<'_> {
         }
     }
 
-    /// Samples the step's groups, again for groups without spread where dynamic sampling asks for it, and gives each attempt its advantage.
+    /// Samples and pays the step's groups, and further ones in place of those that dynamic sampling throws away.
     fn sample(&self, sampler: &mut LocalSampler, cursor: &mut Cursor, record: &mut StepRecord) -> Result<Batch> {
         let (settings, begin, before) = (self.settings, Instant::now(), sampler.usage().sampled);
-        let mut groups: Vec<Vec<Judged>> = Vec::new();
+        let mut batch = Batch::default();
+        let mut occurrences = BTreeMap::new();
         let (mut seen, mut flat) = (0, 0);
         for round in 0..=settings.dynamic_sampling {
-            let wanted = settings.prompts_per_step - groups.len();
-            for group in self.groups(sampler, cursor, wanted)? {
+            let wanted = settings.prompts_per_step - batch.judged.len() / settings.num_generations;
+            for mut group in self.groups(sampler, cursor, wanted, &mut occurrences)? {
+                group.iter_mut().for_each(|judged| self.pay(judged));
                 seen += 1;
-                let rewards: Vec<f64> = group.iter().map(|j| j.trace.reward()).collect();
-                flat += usize::from(!has_spread(&rewards));
-                if has_spread(&rewards) || round == settings.dynamic_sampling {
-                    groups.push(group);
-                } else {
-                    record.wasted += group.len();
-                }
+                flat += usize::from(!has_spread(&rewards(&group)));
+                let correct = group.iter().filter(|j| j.trace.is_correct()).count();
+                let teaches = 0 < correct && correct < group.len();
+                if teaches || round == settings.dynamic_sampling { batch.judged.extend(group) } else { batch.wasted.extend(group) }
             }
-            if groups.len() == settings.prompts_per_step {
+            if batch.judged.len() == settings.prompts_per_step * settings.num_generations {
                 break;
             }
         }
+        record.wasted = batch.wasted.len();
         record.without_spread = flat as f64 / f64::max(f64::from(seen), 1.0);
         record.sampled_per_second = (sampler.usage().sampled - before) as f64 / begin.elapsed().as_secs_f64();
-        let mut batch = Batch { judged: Vec::new(), advantages: Vec::new() };
-        for mut group in groups {
-            let rewards: Vec<f64> = group.iter_mut().map(|j| self.pay(j)).collect();
-            batch.advantages.extend(settings.advantage.of(&rewards));
-            batch.judged.extend(group);
-        }
         Ok(batch)
     }
 
     /// `count` groups of attempts at the next problems, in the problems' order.
-    fn groups(&self, sampler: &mut LocalSampler, cursor: &mut Cursor, count: usize) -> Result<Vec<Vec<Judged>>> {
-        let problems = (0..count as u64).map(|i| (self.problem)(cursor.asked + i)).collect::<Result<Vec<_>>>()?;
+    ///
+    /// A problem that a step asks again (where an epoch ends, or a round of dynamic sampling begins) makes a group of its own, with attempts
+    /// numbered on from those of its earlier groups: `occurrences` counts these.
+    fn groups(
+        &self,
+        sampler: &mut LocalSampler,
+        cursor: &mut Cursor,
+        count: usize,
+        occurrences: &mut BTreeMap<String, u32>,
+    ) -> Result<Vec<Vec<Judged>>> {
+        let attempts = self.settings.num_generations as u32;
         let key = self.key.name("attempts").number(cursor.step as u64).number(cursor.asked);
+        let mut asked: Vec<(Arc<Problem>, u32)> = Vec::with_capacity(count);
+        for i in 0..count as u64 {
+            let problem = (self.problem)(cursor.asked + i)?;
+            let occurrence = occurrences.entry(problem.id.0.clone()).or_default();
+            asked.push((problem, *occurrence));
+            *occurrence += 1;
+        }
         cursor.asked += count as u64;
-        let attempts = self.settings.num_generations;
-        let mut asks = problems.iter().flat_map(|p| (0..attempts as u32).map(move |attempt| (p.clone(), attempt)));
-        let mut finished: Vec<Judged> = Vec::with_capacity(count * attempts);
+        let mut asks = asked.iter().flat_map(|(p, occurrence)| (0..attempts).map(move |a| (p.clone(), occurrence * attempts + a)));
+        let mut finished: Vec<Judged> = Vec::with_capacity(count * attempts as usize);
         self.rollout.run(
             sampler,
             key,
@@ -275,26 +295,39 @@ impl Grpo<'_> {
                 Ok(())
             },
         )?;
-        let place: BTreeMap<&str, usize> = problems.iter().enumerate().map(|(i, p)| (p.id.0.as_str(), i)).collect();
-        ensure!(place.len() == count, "two problems of one step have the same id: a group would mix them");
-        let mut groups = vec![Vec::with_capacity(attempts); count];
+        let place: BTreeMap<(&str, u32), usize> = asked.iter().enumerate().map(|(i, (p, o))| ((p.id.0.as_str(), *o), i)).collect();
+        let mut groups = vec![Vec::with_capacity(attempts as usize); count];
         finished.sort_by_key(|j| j.trace.attempt);
         for judged in finished {
-            groups[place[judged.trace.problem.0.as_str()]].push(judged);
+            let group = place[&(judged.trace.problem.0.as_str(), judged.trace.attempt / attempts)];
+            groups[group].push(judged);
         }
         Ok(groups)
     }
 
-    /// Adds the length penalty to an attempt's rewards and returns what it is paid.
-    fn pay(&self, judged: &mut Judged) -> f64 {
+    /// Adds the length penalty to an attempt's rewards.
+    fn pay(&self, judged: &mut Judged) {
         if let Some(penalty) = self.settings.overlong_penalty {
             let max = self.rollout.params.max_tokens;
             let value = crate::reward::overlong_penalty(judged.completion.tokens.len(), max, penalty.buffer, penalty.factor);
-            let total = judged.trace.reward() + value;
-            judged.trace.rewards.insert("overlong".into(), value.into());
-            judged.trace.rewards.insert("total".into(), total.into());
+            add_reward(judged, "overlong", value);
         }
-        judged.trace.reward()
+    }
+
+    /// Takes each completion's KL to the reference, summed over its tokens, from its reward; returns the mean estimate per token.
+    fn charge(&self, learner: &Learner, reference: &Decoder, batch: &mut Batch) -> Result<Option<f64>> {
+        let examples = examples(batch.judged.iter());
+        let temperature = self.rollout.params.temperature;
+        let lp = learner.values(learner.decoder(), &examples, temperature)?.logprobs;
+        let lp_ref = learner.values(reference, &examples, temperature)?.logprobs;
+        let mut kl = lp.iter().zip(&lp_ref).map(|(lp, r)| self.settings.kl.estimate(f64::from(*lp), f64::from(*r)).0);
+        let mut sum = 0.0;
+        for judged in &mut batch.judged {
+            let of_completion: f64 = kl.by_ref().take(judged.completion.tokens.len()).sum();
+            add_reward(judged, "kl", -self.settings.beta * of_completion);
+            sum += of_completion;
+        }
+        Ok((!lp.is_empty()).then(|| sum / lp.len() as f64))
     }
 
     /// All optimiser steps on one batch.
@@ -304,25 +337,20 @@ impl Grpo<'_> {
         let masked = |j: &Judged| settings.mask_truncated && j.completion.finish != FinishReason::Stop;
         let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !masked(j);
         let loss_tokens = batch.judged.iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
-        let charged = reference.filter(|_| settings.kl_in == KlPlacement::Reward);
-        let mut advantages = batch.advantages.clone();
-        if let Some(reference) = charged {
-            advantages = self.charged_advantages(learner, reference, batch)?;
-        }
-        let computed = |i: usize| has_loss(&batch.judged[i]) && (advantages[i] != 0.0 || reference.is_some());
+        let in_loss = reference.filter(|_| settings.kl_in == KlPlacement::Loss);
+        let computed = |i: usize| has_loss(&batch.judged[i]) && (batch.advantages[i] != 0.0 || in_loss.is_some());
         let chosen: Vec<usize> = (0..batch.judged.len()).filter(|i| computed(*i)).collect();
         record.learning_rate = settings.schedule_for().rate(record.step);
         if chosen.is_empty() {
-            return Ok(());
+            return self.look(learner, batch, record);
         }
-        let examples: Vec<Example> = chosen.iter().map(|i| example(&batch.judged[*i])).collect();
+        let examples = examples(chosen.iter().map(|i| &batch.judged[*i]));
         let temperature = self.rollout.params.temperature;
         let policy = learner.decoder().clone();
         let old = match settings.num_iterations {
             0 | 1 => None,
             _ => Some(learner.values(&policy, &examples, temperature)?.logprobs),
         };
-        let in_loss = reference.filter(|_| settings.kl_in == KlPlacement::Loss);
         let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
         let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
         let full = in_loss.filter(|_| settings.kl == KlEstimator::Full);
@@ -335,7 +363,6 @@ impl Grpo<'_> {
         let step = Update {
             settings,
             batch,
-            advantages: &advantages,
             chosen: &chosen,
             offsets: &offsets,
             old: old.as_deref(),
@@ -354,38 +381,32 @@ impl Grpo<'_> {
             learner.accumulate(&examples, temperature, full, &mut |range, values| {
                 Ok(step.seeds(range, &values, iteration == 0, &mut tally))
             })?;
-            record.grad_norm = learner.step(record.learning_rate)?;
+            record.grad_norm = Some(learner.step(record.learning_rate)?);
         }
         let n = tally.tokens as f64;
-        record.entropy = tally.entropy / n;
-        record.kl = tally.kl / n;
-        record.loss = tally.loss;
-        record.mismatch_mean = tally.mismatch / n;
-        record.mismatch_max = tally.mismatch_max;
-        record.clip_low = tally.clip_low as f64 / (n * iterations as f64);
-        record.clip_high = tally.clip_high as f64 / (n * iterations as f64);
-        record.trained_per_second = n * iterations as f64 / begin.elapsed().as_secs_f64();
+        record.entropy = Some(tally.entropy / n);
+        record.kl = record.kl.or_else(|| in_loss.map(|_| tally.kl / n));
+        record.loss = Some(tally.loss);
+        record.mismatch_mean = Some(tally.mismatch / n);
+        record.mismatch_max = Some(tally.mismatch_max);
+        record.clip_low = Some(tally.clip_low as f64 / (n * iterations as f64));
+        record.clip_high = Some(tally.clip_high as f64 / (n * iterations as f64));
+        record.trained_per_second = Some(n * iterations as f64 / begin.elapsed().as_secs_f64());
         Ok(())
     }
 
-    /// Advantages of rewards from which each completion's KL, summed over its tokens, has been taken.
-    fn charged_advantages(&self, learner: &Learner, reference: &Decoder, batch: &Batch) -> Result<Vec<f64>> {
-        let settings = self.settings;
-        let present: Vec<usize> = (0..batch.judged.len()).filter(|i| !batch.judged[*i].completion.tokens.is_empty()).collect();
-        let examples: Vec<Example> = present.iter().map(|i| example(&batch.judged[*i])).collect();
-        let temperature = self.rollout.params.temperature;
-        let policy = learner.decoder().clone();
-        let lp = learner.values(&policy, &examples, temperature)?.logprobs;
-        let lp_ref = learner.values(reference, &examples, temperature)?.logprobs;
-        let mut rewards: Vec<f64> = batch.judged.iter().map(|j| j.trace.reward()).collect();
-        let mut from = 0;
-        for (i, example) in present.iter().zip(&examples) {
-            let to = from + example.targets();
-            let kl: f64 = (from..to).map(|t| settings.kl.estimate(f64::from(lp[t]), f64::from(lp_ref[t])).0).sum();
-            rewards[*i] -= settings.beta * kl;
-            from = to;
+    /// Entropy and mismatch of a batch in which no attempt has a loss.
+    fn look(&self, learner: &Learner, batch: &Batch, record: &mut StepRecord) -> Result<()> {
+        let values = learner.values(learner.decoder(), &examples(batch.judged.iter()), self.rollout.params.temperature)?;
+        let sampled = batch.judged.iter().flat_map(|j| &j.completion.logprobs);
+        let differences: Vec<f64> = values.logprobs.iter().zip(sampled).map(|(a, b)| f64::from(a - b).abs()).collect();
+        let n = differences.len() as f64;
+        if !differences.is_empty() {
+            record.entropy = Some(values.entropy.iter().map(|e| f64::from(*e)).sum::<f64>() / n);
+            record.mismatch_mean = Some(differences.iter().sum::<f64>() / n);
+            record.mismatch_max = differences.into_iter().reduce(f64::max);
         }
-        Ok(rewards.chunks(settings.num_generations).flat_map(|group| settings.advantage.of(group)).collect())
+        Ok(())
     }
 }
 
@@ -407,7 +428,6 @@ struct Tally {
 struct Update<'a> {
     settings: &'a GrpoSettings,
     batch: &'a Batch,
-    advantages: &'a [f64],
     /// Attempts that are computed.
     chosen: &'a [usize],
     /// Where the tokens of each chosen attempt start in `old` and `reference`.
@@ -429,7 +449,7 @@ impl Update<'_> {
         let base = self.offsets[range.start];
         for which in range {
             let attempt = &self.batch.judged[self.chosen[which]];
-            let advantage = self.advantages[self.chosen[which]];
+            let advantage = self.batch.advantages[self.chosen[which]];
             let tokens = self.offsets[which]..self.offsets[which + 1];
             let weight = settings.loss_type.weight(&counts, tokens.len());
             for (position, at) in tokens.enumerate() {
@@ -462,16 +482,30 @@ impl Update<'_> {
     }
 }
 
-fn example(judged: &Judged) -> Example {
-    Example { tokens: [&judged.prompt[..], &judged.completion.tokens].concat(), completion: judged.prompt.len() }
+/// Training rows of the attempts that have a token.
+fn examples<'a>(judged: impl Iterator<Item = &'a Judged>) -> Vec<Example> {
+    let present = judged.filter(|j| !j.completion.tokens.is_empty());
+    present.map(|j| Example { tokens: [&j.prompt[..], &j.completion.tokens].concat(), completion: j.prompt.len() }).collect()
 }
 
-/// Fills in what a batch of attempts is like.
+fn rewards(group: &[Judged]) -> Vec<f64> {
+    group.iter().map(|j| j.trace.reward()).collect()
+}
+
+/// Adds a part to an attempt's rewards and to their total.
+fn add_reward(judged: &mut Judged, part: &str, value: f64) {
+    let total = judged.trace.reward() + value;
+    judged.trace.rewards.insert(part.into(), value.into());
+    judged.trace.rewards.insert("total".into(), total.into());
+}
+
+/// Fills in what the attempts of a step are like, the wasted ones included.
 fn describe(batch: &Batch, record: &mut StepRecord) {
-    let n = batch.judged.len() as f64;
-    let mean = |f: &dyn Fn(&Judged) -> f64| batch.judged.iter().map(f).sum::<f64>() / n;
+    let all = || batch.judged.iter().chain(&batch.wasted);
+    let n = all().count() as f64;
+    let mean = |f: &dyn Fn(&Judged) -> f64| all().map(f).sum::<f64>() / n;
     let mut parts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for judged in &batch.judged {
+    for judged in all() {
         for (name, value) in &judged.trace.rewards {
             parts.entry(name.clone()).or_default().push(value.as_f64().unwrap_or(0.0));
         }
@@ -480,8 +514,8 @@ fn describe(batch: &Batch, record: &mut StepRecord) {
     let ended = |j: &Judged| j.completion.finish == FinishReason::Stop;
     record.accuracy = mean(&|j| f64::from(j.trace.is_correct()));
     record.length = mean(&|j| j.completion.tokens.len() as f64);
-    let stopped: Vec<f64> = batch.judged.iter().filter(|j| ended(j)).map(|j| j.completion.tokens.len() as f64).collect();
-    record.length_ended = mean_and_std(&stopped).0;
+    let stopped: Vec<f64> = all().filter(|j| ended(j)).map(|j| j.completion.tokens.len() as f64).collect();
+    record.length_ended = (!stopped.is_empty()).then(|| mean_and_std(&stopped).0);
     record.truncated = mean(&|j| f64::from(!ended(j)));
     record.language = mean(&|j| j.trace.language.share);
     record.readable = mean(&|j| f64::from(measure::readability::is_readable(&measure::readability::measure(&j.trace.response)).is_ok()));
@@ -495,3 +529,6 @@ fn mean_and_std(values: &[f64]) -> (f64, f64) {
     let variance = if values.len() < 2 { 0.0 } else { values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) };
     (mean, variance.sqrt())
 }
+
+#[cfg(test)]
+mod tests;

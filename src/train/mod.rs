@@ -14,6 +14,7 @@ mod state;
 
 pub use grpo::{Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
 pub use learner::{Example, Learner, Seeds, Values};
+pub use objective::LossType;
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::{Decay, Schedule};
 pub use sft::{Sft, SftRecord, SftSettings};

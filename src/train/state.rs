@@ -20,6 +20,8 @@ pub struct State {
 #[derive(Serialize, Deserialize)]
 struct Saved<C> {
     optimizer_steps: usize,
+    /// Of the tensors.
+    sha256: String,
     cursor: C,
 }
 
@@ -33,8 +35,10 @@ impl State {
         publish::folder(&self.folder, |folder| {
             let mut tensors: HashMap<String, Tensor> = optimizer.tensors().map(|(n, t)| (n, t.clone())).collect();
             tensors.extend(extra.iter().cloned());
-            safetensors::save(&tensors, folder.join("state.safetensors"))?;
-            publish::json(folder.join("cursor.json"), &Saved { optimizer_steps: optimizer.steps(), cursor })
+            let path = folder.join("state.safetensors");
+            safetensors::save(&tensors, &path)?;
+            let sha256 = publish::sha256_file(&path)?;
+            publish::json(folder.join("cursor.json"), &Saved { optimizer_steps: optimizer.steps(), sha256, cursor })
         })
         .with_context(|| format!("cannot save the training state in {}", self.folder.display()))
     }
@@ -58,6 +62,12 @@ impl State {
     pub fn restore<C: DeserializeOwned>(&self, optimizer: &mut AdamW) -> Result<Option<(C, HashMap<String, Tensor>)>> {
         let Some(saved) = self.saved()? else { return Ok(None) };
         let path = self.folder.join("state.safetensors");
+        ensure!(
+            publish::sha256_file(&path)? == saved.sha256,
+            "{} is damaged: its bytes are not those that were written; remove {} to take the phase from its start",
+            path.display(),
+            self.folder.display()
+        );
         let device = optimizer.parameters().first().context("a model without parameters cannot be resumed")?.var.device().clone();
         let mut tensors = safetensors::load(&path, &device).with_context(|| format!("{} is damaged", path.display()))?;
         optimizer.restore(saved.optimizer_steps, |name, like| {

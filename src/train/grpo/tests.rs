@@ -1,0 +1,225 @@
+//! The loop's assembly: derivatives against differences of the loss that it reports, and whole steps over a handful of problems.
+
+use super::*;
+use crate::model::Shape;
+use crate::model::text::Text;
+use crate::reward::RewardPreset;
+use crate::rollout::PromptStyle;
+use crate::sampler::SamplingParams;
+use crate::tasks::arithmetic;
+use crate::train::advantage::Advantage;
+use crate::train::schedule::Decay;
+use crate::verify::{Extraction, Rules};
+use candle_core::Device;
+
+fn settings() -> GrpoSettings {
+    GrpoSettings {
+        steps: 4,
+        prompts_per_step: 4,
+        num_generations: 3,
+        learning_rate: 1e-2,
+        schedule: Decay::Constant,
+        warmup_steps: 0,
+        adam_beta1: 0.9,
+        adam_beta2: 0.99,
+        weight_decay: 0.0,
+        max_grad_norm: 1.0,
+        num_iterations: 1,
+        advantage: Advantage::GroupStd,
+        loss_type: LossType::Grpo,
+        epsilon: 0.2,
+        epsilon_high: 0.2,
+        beta: 0.0,
+        kl: KlEstimator::K3,
+        kl_in: KlPlacement::Loss,
+        reference_reset: 0,
+        dynamic_sampling: 0,
+        mask_truncated: false,
+        overlong_penalty: None,
+    }
+}
+
+/// What a phase over a few arithmetic problems has left: its records and all that it stored.
+struct Trained {
+    records: Vec<StepRecord>,
+    batches: Vec<Batch>,
+}
+
+impl Observer for Trained {
+    fn attempts(&mut self, _: usize, batch: &Batch) -> Result<()> {
+        let Batch { judged, advantages, wasted } = batch;
+        self.batches.push(Batch { judged: judged.clone(), advantages: advantages.clone(), wasted: wasted.clone() });
+        Ok(())
+    }
+
+    fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>> {
+        self.records.push(record.clone());
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Five problems, again and again in the same order, so that a step of four asks some of them twice.
+fn train(settings: &GrpoSettings, reward: RewardPreset) -> Trained {
+    let text = Arc::new(Text::tiny());
+    let shape = Shape { hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 32, positions: 64 };
+    let key = Key::new(11, "grpo");
+    let start = Decoder::fresh(&shape, text.vocab_size(), text.end_id(), text.pad_id(), key.name("weights"), &Device::Cpu).unwrap();
+    let rollout = Rollout {
+        text: text.clone(),
+        prompt: PromptStyle::Plain,
+        params: SamplingParams::at(1.0, 12),
+        verifier: Rules { extraction: Extraction::Flexible },
+        reward,
+    };
+    let problems: Vec<Arc<Problem>> = (0..5).map(|n| Arc::new(arithmetic::problem(key, "train", n))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::new(folder.path().join("state"));
+    let mut learner = Learner::new(&start, settings.optimizer(), 64).unwrap();
+    let mut sampler = LocalSampler::new(learner.decoder(), text, 8, 64).unwrap();
+    let grpo =
+        Grpo { settings, rollout: &rollout, problem: &|n| Ok(problems[(n % 5) as usize].clone()), key, state: &state, save_steps: 100 };
+    let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+    assert!(grpo.run(&mut learner, &mut sampler, &start, &mut trained).unwrap());
+    trained
+}
+
+fn ids(batch: &Batch) -> Vec<&str> {
+    batch.judged.iter().chain(&batch.wasted).map(|j| j.trace.id.as_str()).collect()
+}
+
+#[test]
+fn a_problem_asked_twice_in_a_step_makes_two_groups() {
+    let trained = train(&GrpoSettings { prompts_per_step: 7, ..settings() }, RewardPreset::Tiny);
+    for batch in &trained.batches {
+        let mut ids = ids(batch);
+        assert_eq!(ids.len(), 21);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 21, "an attempt's id names it alone");
+        for group in batch.judged.chunks(3) {
+            assert!(group.iter().all(|j| j.trace.problem == group[0].trace.problem), "a group holds attempts at one problem");
+        }
+        let texts: Vec<_> = batch.judged.chunks(3).map(|g| (g[0].trace.problem.clone(), g[0].completion.tokens.clone())).collect();
+        assert!(texts[5].0 == texts[0].0 && texts[5].1 != texts[0].1, "the second group has draws of its own");
+    }
+}
+
+#[test]
+fn dynamic_sampling_keeps_what_it_throws_away_and_counts_it() {
+    let trained = train(&GrpoSettings { dynamic_sampling: 2, ..settings() }, RewardPreset::Tiny);
+    for (record, batch) in trained.records.iter().zip(&trained.batches) {
+        // A model that has learnt nothing is never right: both further rounds are sampled, and the last is trained on.
+        assert_eq!((record.accuracy, record.wasted, batch.wasted.len(), batch.judged.len()), (0.0, 24, 24, 12));
+        let mut ids = ids(batch);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 36);
+    }
+}
+
+#[test]
+fn a_step_without_any_loss_still_reports_entropy_and_mismatch() {
+    // Nothing is right and correctness alone is paid, so no group has spread.
+    let trained = train(&settings(), RewardPreset::SimplerlZoo);
+    for record in &trained.records {
+        assert_eq!((record.without_spread, record.grad_norm, record.loss, record.kl), (1.0, None, None, None));
+        assert!(record.mismatch_max.unwrap() < 1e-4 && record.entropy.unwrap() > 1.0, "{record:?}");
+    }
+}
+
+#[test]
+fn kl_and_length_are_charged_before_the_advantage_and_parts_add_up() {
+    let penalty = Some(OverlongPenalty { buffer: 12, factor: 1.0 });
+    let charged = GrpoSettings { beta: 0.5, kl: KlEstimator::K1, kl_in: KlPlacement::Reward, overlong_penalty: penalty, ..settings() };
+    let trained = train(&charged, RewardPreset::SimplerlZoo);
+    assert_eq!(trained.records[0].kl, Some(0.0), "the reference is where the phase starts");
+    assert!(trained.records[3].kl.unwrap() != 0.0, "and the policy has moved: {:?}", trained.records[3]);
+    for batch in &trained.batches {
+        for (group, advantages) in batch.judged.chunks(3).zip(batch.advantages.chunks(3)) {
+            assert_eq!(Advantage::GroupStd.of(&rewards(group)), advantages);
+            for judged in group {
+                let part = |name: &str| judged.trace.rewards[name].as_f64().unwrap();
+                let length = judged.completion.tokens.len() as f64;
+                assert_eq!(part("overlong"), -length / 12.0);
+                let others = judged.trace.rewards.iter().filter(|(name, _)| *name != "total").map(|(_, v)| v.as_f64().unwrap());
+                assert!((others.sum::<f64>() - part("total")).abs() < 1e-12, "{:?}", judged.trace.rewards);
+            }
+        }
+    }
+}
+
+#[test]
+fn truncated_attempts_are_masked_and_nothing_else_is() {
+    let penalty = Some(OverlongPenalty { buffer: 12, factor: 1.0 });
+    let all = train(&GrpoSettings { overlong_penalty: penalty, steps: 1, ..settings() }, RewardPreset::SimplerlZoo);
+    let masked =
+        train(&GrpoSettings { overlong_penalty: penalty, steps: 1, mask_truncated: true, ..settings() }, RewardPreset::SimplerlZoo);
+    let cut = all.batches[0].judged.iter().filter(|j| j.completion.finish != FinishReason::Stop).count();
+    assert!(0 < cut && cut < 12, "{cut} of 12 were cut");
+    assert_eq!(ids(&all.batches[0]), ids(&masked.batches[0]));
+    assert_eq!(all.records[0].entropy.is_some(), masked.records[0].entropy.is_some());
+    assert_ne!(all.records[0].grad_norm, masked.records[0].grad_norm, "the cut attempts' part of the gradient is gone");
+}
+
+/// For each loss type, estimator and placement: what `seeds` returns is the derivative of the loss that it adds up.
+#[test]
+fn seeds_are_the_derivatives_of_the_reported_loss() {
+    let attempts = train(&GrpoSettings { steps: 1, ..settings() }, RewardPreset::Tiny).batches.remove(0).judged;
+    let chosen: Vec<usize> = (0..attempts.len()).collect();
+    let lengths: Vec<usize> = attempts.iter().map(|j| j.completion.tokens.len()).collect();
+    let offsets: Vec<usize> = std::iter::once(0).chain(lengths.iter().scan(0, |sum, n| Some((*sum, *sum += n).0 + n))).collect();
+    let n = offsets[offsets.len() - 1];
+    let mut draw = Key::new(3, "seeds").stream();
+    let mut random = |scale: f64, shift: f64| (0..n).map(|_| (draw.normal() * scale + shift) as f32).collect::<Vec<f32>>();
+    let (lp, old, reference, entropy) = (random(0.3, -2.0), random(0.3, -2.0), random(0.3, -2.0), random(0.1, 1.0));
+    let kl: Vec<f32> = random(0.1, 0.5);
+    let advantages: Vec<f64> = (0..attempts.len()).map(|i| (i as f64 - 5.3) * 0.4).collect();
+    let batch = Batch { judged: attempts, advantages, wasted: Vec::new() };
+    for loss_type in [LossType::Grpo, LossType::Dapo, LossType::Bnpo, LossType::DrGrpo] {
+        for kl_kind in [KlEstimator::K1, KlEstimator::Abs, KlEstimator::K2, KlEstimator::K3, KlEstimator::Full] {
+            let settings = GrpoSettings { loss_type, kl: kl_kind, beta: 0.3, epsilon: 0.4, epsilon_high: 0.6, ..settings() };
+            let full = kl_kind == KlEstimator::Full;
+            let counts = Counts { sequences: 12, tokens: n, max_tokens: 12, micro_batches: 1, micro_batch_tokens: 0 };
+            let update = Update {
+                settings: &settings,
+                batch: &batch,
+                chosen: &chosen,
+                offsets: &offsets,
+                old: Some(&old),
+                reference: (!full).then_some(&reference[..]),
+                counts,
+            };
+            let loss = |lp: &[f32], kl: &[f32]| {
+                let values = Values { logprobs: lp.to_vec(), entropy: entropy.clone(), kl: kl.to_vec() };
+                let mut tally = Tally::default();
+                let seeds = update.seeds(0..12, &values, true, &mut tally);
+                (tally.loss, seeds)
+            };
+            let (_, seeds) = loss(&lp, &kl);
+            let h = 1f32 / 1024.0;
+            let moved = |data: &[f32], i: usize, by: f32| {
+                let mut data = data.to_vec();
+                data[i] += by;
+                data
+            };
+            let mut compared = 0;
+            for i in (0..n).step_by(3) {
+                let slope = (loss(&moved(&lp, i, h), &kl).0 - loss(&moved(&lp, i, -h), &kl).0) / f64::from(2.0 * h);
+                // At the edge of the clip and of |d| the loss has a corner inside the difference.
+                let ratio = f64::from(lp[i] - old[i]).exp();
+                let corner = [0.6, 1.6].iter().any(|edge| (ratio - edge).abs() < 5e-3) || (lp[i] - reference[i]).abs() < 2.0 * h;
+                if !corner {
+                    let seed = f64::from(seeds.logprobs[i]);
+                    assert!((slope - seed).abs() < 2e-5 + 2e-3 * seed.abs(), "{loss_type:?} {kl_kind:?} token {i}: {slope} and {seed}");
+                    compared += 1;
+                }
+                if full {
+                    let slope = (loss(&lp, &moved(&kl, i, h)).0 - loss(&lp, &moved(&kl, i, -h)).0) / f64::from(2.0 * h);
+                    let seed = f64::from(seeds.kl.as_ref().unwrap()[i]);
+                    assert!((slope - seed).abs() < 1e-5, "{loss_type:?} full, token {i}: {slope} and {seed}");
+                }
+            }
+            assert!(compared > 20, "{compared}");
+        }
+    }
+}
