@@ -80,6 +80,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Everything that the arithmetic depends on, as text.
+    pub fn identity(&self) -> String {
+        format!("{:?}", Self { json: Map::new(), ..self.clone() })
+    }
+
     /// Reads and checks `config.json` of a model folder.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");

@@ -105,6 +105,14 @@ pub struct Prefix {
     pub logits: Vec<f32>,
 }
 
+impl Prefix {
+    /// The same in memory of its own, so that what it was computed beside can be freed.
+    pub fn alone(self) -> Result<Self> {
+        let layers = self.layers.iter().map(Tensor::copy).collect::<candle_core::Result<_>>()?;
+        Ok(Self { layers, ..self })
+    }
+}
+
 /// A named parameter as the decoder holds it.
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -147,7 +155,17 @@ pub struct Decoder {
 
 impl Decoder {
     /// Builds a decoder by asking `get(name, shape)` for each parameter, in the order of the checkpoint.
-    pub(super) fn build(config: Config, device: &Device, mut get: impl FnMut(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
+    pub(super) fn build(config: Config, device: &Device, get: impl FnMut(&str, &[usize]) -> Result<Tensor>) -> Result<Self> {
+        let rope = Arc::new(rope_table(&config));
+        Self::with_rope(Arc::new(config), rope, device, get)
+    }
+
+    fn with_rope(
+        config: Arc<Config>,
+        rope: Arc<RopeTable>,
+        device: &Device,
+        mut get: impl FnMut(&str, &[usize]) -> Result<Tensor>,
+    ) -> Result<Self> {
         let (d, hd) = (config.hidden_size, config.head_dim);
         let qkv = (config.heads + 2 * config.kv_heads) * hd;
         let embed = get("model.embed_tokens.weight", &[config.vocab_size, d])?;
@@ -171,14 +189,13 @@ impl Decoder {
             .collect::<Result<_>>()?;
         let norm = get("model.norm.weight", &[d])?;
         let head = if config.tie_embeddings { embed.clone() } else { get("lm_head.weight", &[config.vocab_size, d])? };
-        let rope = Arc::new(rope_table(&config));
-        Ok(Self { config: Arc::new(config), embed, layers, norm, head, rope, device: device.clone() })
+        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone() })
     }
 
     /// Calls `f(name, tensor)` for each parameter, tied embeddings once, and builds the decoder of what it returns.
     fn map(&self, mut f: impl FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let mut parameters = self.tensors().into_iter();
-        Self::build((*self.config).clone(), &self.device, |name, _| {
+        Self::with_rope(self.config.clone(), self.rope.clone(), &self.device, |name, _| {
             let (_, tensor) = parameters.next().context("a decoder has as many parameters as its configuration asks for")?;
             f(name, &tensor)
         })

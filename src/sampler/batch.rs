@@ -61,7 +61,11 @@ pub struct LocalSampler {
     cache: KvCache,
     capacity: usize,
     usage: Usage,
+    stop: fn() -> bool,
 }
+
+/// Prompt tokens that are computed together, at most; a longer prompt goes alone.
+const PREFILL_TOKENS: usize = 4096;
 
 /// Tokens of the text that are decoded again at each step to look for a stop string, beside one per byte of the longest.
 const STOP_WINDOW: usize = 4;
@@ -82,7 +86,12 @@ impl LocalSampler {
     pub fn new(decoder: &Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
         let capacity = capacity.min(decoder.config().max_positions);
         let cache = KvCache::new(decoder.config(), slots.max(1), capacity, decoder.device())?;
-        Ok(Self { decoder: decoder.frozen()?, stop_ids: text.stop_ids(), text, cache, capacity, usage: Usage::default() })
+        Ok(Self { decoder: decoder.frozen()?, stop_ids: text.stop_ids(), text, cache, capacity, usage: Usage::default(), stop: || false })
+    }
+
+    /// Makes `run` return as soon as `stop` is true between two steps: running attempts are dropped, and can be sampled again to the same tokens.
+    pub fn stop_when(&mut self, stop: fn() -> bool) {
+        self.stop = stop;
     }
 
     pub fn usage(&self) -> Usage {
@@ -94,7 +103,7 @@ impl LocalSampler {
         self.capacity
     }
 
-    /// Asks `next` for attempts until it says `End`, and gives each finished one to `done`, in the order in which they finish.
+    /// Asks `next` for attempts until it says `End`, or `stop_when` says so, and gives each finished one to `done`, in the order in which they finish.
     ///
     /// A prompt that leaves no room is done at once with `Overflow`. Errors: logits that are not finite, or `Wait` while nothing runs.
     pub fn run(
@@ -108,6 +117,9 @@ impl LocalSampler {
         let mut last: Option<(Arc<Prompt>, Prefix)> = None;
         let mut ended = false;
         loop {
+            if (self.stop)() {
+                return Ok(());
+            }
             let mut waiting = false;
             let mut fresh = Vec::new();
             while !ended && !waiting && fresh.len() < free.len() {
@@ -139,6 +151,9 @@ impl LocalSampler {
     }
 
     /// Computes the prompts that are new, and starts an attempt with its first token in a slot for each request.
+    ///
+    /// Prompts are computed some thousand tokens at a time and put into their slots at once; of what was computed only the last is kept, for the
+    /// attempts that may follow on it.
     fn start(
         &mut self,
         fresh: Vec<(Arc<Prompt>, u32)>,
@@ -146,31 +161,40 @@ impl LocalSampler {
         last: &mut Option<(Arc<Prompt>, Prefix)>,
         params: &SamplingParams,
     ) -> Result<Vec<Running>> {
-        let mut new: Vec<Arc<Prompt>> = Vec::new();
-        for (prompt, _) in &fresh {
-            let known = last.iter().map(|(p, _)| p).chain(&new).any(|p| Arc::ptr_eq(p, prompt));
-            if !known {
-                new.push(prompt.clone());
-            }
-        }
-        let mut prefixes: Vec<(Arc<Prompt>, Prefix)> = last.take().into_iter().collect();
-        if !new.is_empty() {
-            let packed = Packed::new(new.iter().map(|p| &p.tokens[..]))?;
-            self.usage.prefilled += packed.tokens();
-            prefixes.extend(new.into_iter().zip(self.decoder.prefill(&packed)?));
-        }
         let mut started = Vec::with_capacity(fresh.len());
-        for (prompt, attempt) in fresh {
-            let (_, prefix) = prefixes.iter().find(|(p, _)| Arc::ptr_eq(p, &prompt)).expect("every fresh prompt was computed just now");
-            let slot = free.pop().expect("no more requests are taken than slots are free");
-            self.cache.start(slot, prefix, &self.decoder)?;
-            let key = prompt.key.number(u64::from(attempt));
-            let choice = choose(&prefix.logits, params, key, 0);
-            let mut attempt = Running { prompt, attempt, key, slot, tokens: Vec::new(), logprobs: Vec::new() };
-            self.push(&mut attempt, choice)?;
-            started.push(attempt);
+        let mut fresh = fresh.into_iter().peekable();
+        while fresh.peek().is_some() {
+            let (mut chunk, mut new, mut tokens): (Vec<_>, Vec<Arc<Prompt>>, usize) = (Vec::new(), Vec::new(), 0);
+            while let Some((prompt, _)) = fresh.peek() {
+                let known = last.iter().map(|(p, _)| p).chain(&new).any(|p| Arc::ptr_eq(p, prompt));
+                if !known {
+                    if tokens > 0 && tokens + prompt.tokens.len() > PREFILL_TOKENS {
+                        break;
+                    }
+                    tokens += prompt.tokens.len();
+                    new.push(prompt.clone());
+                }
+                chunk.extend(fresh.next());
+            }
+            let mut prefixes: Vec<(Arc<Prompt>, Prefix)> = last.take().into_iter().collect();
+            if !new.is_empty() {
+                let packed = Packed::new(new.iter().map(|p| &p.tokens[..]))?;
+                self.usage.prefilled += packed.tokens();
+                prefixes.extend(new.into_iter().zip(self.decoder.prefill(&packed)?));
+            }
+            for (prompt, attempt) in chunk {
+                let (_, prefix) =
+                    prefixes.iter().find(|(p, _)| Arc::ptr_eq(p, &prompt)).expect("every prompt of the chunk was computed just now");
+                let slot = free.pop().expect("no more requests are taken than slots are free");
+                self.cache.start(slot, prefix, &self.decoder)?;
+                let key = prompt.key.number(u64::from(attempt));
+                let choice = choose(&prefix.logits, params, key, 0);
+                let mut attempt = Running { prompt, attempt, key, slot, tokens: Vec::new(), logprobs: Vec::new() };
+                self.push(&mut attempt, choice)?;
+                started.push(attempt);
+            }
+            *last = prefixes.pop().map(|(prompt, prefix)| Ok::<_, anyhow::Error>((prompt, prefix.alone()?))).transpose()?;
         }
-        *last = prefixes.pop();
         Ok(started)
     }
 

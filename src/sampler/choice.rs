@@ -10,19 +10,30 @@ use serde::{Deserialize, Serialize};
 /// How tokens are chosen; names and meanings as in vLLM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
-    /// 0 is greedy.
+    /// 0 is greedy, and so is what is nearly 0.
+    #[serde(serialize_with = "shortest")]
     pub temperature: f32,
     /// Smallest set of most likely tokens whose probability reaches this; 1 keeps all.
+    #[serde(serialize_with = "shortest")]
     pub top_p: f32,
     /// This many most likely tokens; 0 keeps all.
     pub top_k: usize,
     /// Tokens at least this likely relative to the most likely one; 0 keeps all.
+    #[serde(serialize_with = "shortest")]
     pub min_p: f32,
     /// New tokens at most.
     pub max_tokens: usize,
     /// Strings that end an attempt, kept in its text.
     pub stop: Vec<String>,
 }
+
+/// Writes a number as a person has written it: 0.7, not 0.699999988079071.
+fn shortest<S: serde::Serializer>(x: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(x.to_string().parse().unwrap_or(f64::from(*x)))
+}
+
+/// Below this a temperature is greedy, as in vLLM.
+const LEAST_TEMPERATURE: f32 = 1e-5;
 
 impl SamplingParams {
     /// Plain sampling at a temperature.
@@ -58,8 +69,9 @@ pub struct Choice {
 /// Chooses the token at `position` of the attempt that `key` names. `None` where a logit is NaN or all are -inf: the model is damaged.
 pub fn choose(logits: &[f32], params: &SamplingParams, key: Key, position: u32) -> Option<Choice> {
     let top = argmax(logits)?;
-    let scale = if params.temperature > 0.0 { 1.0 / params.temperature } else { 1.0 };
-    let token = if params.temperature == 0.0 {
+    let greedy = params.temperature < LEAST_TEMPERATURE;
+    let scale = if greedy { 1.0 } else { 1.0 / params.temperature };
+    let token = if greedy {
         top
     } else if params.truncates() {
         draw(logits, scale, key, position, top, kept(logits, scale, params).into_iter())

@@ -270,7 +270,10 @@ impl Text {
 
     /// Writes [`Self::files`] into a folder.
     pub fn save_into(&self, folder: &Path) -> Result<()> {
-        self.files().try_for_each(|(name, bytes)| publish::file(folder.join(name), bytes))
+        self.files().try_for_each(|(name, bytes)| publish::file(folder.join(name), bytes))?;
+        let mut generation = json_file(&self.files, GENERATION_CONFIG, &self.origin)?.unwrap_or_else(|| json!({}));
+        generation["eos_token_id"] = json!(self.stop);
+        publish::file(folder.join(GENERATION_CONFIG), format!("{generation:#}\n").as_bytes())
     }
 
     /// Collects the tokens that end a response.
