@@ -12,7 +12,7 @@ use crate::reward::{RewardPreset, score};
 use crate::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
 use crate::trace::{Completion, FinishReason, LanguageShare, Message, Trace};
 use crate::verify::{Rules, Verifier};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -194,11 +194,19 @@ struct Asked {
 
 /// The prompt of a question in a model's own form.
 pub fn render(text: &Text, style: PromptStyle, question: &str) -> Result<Rendered> {
-    let content = style.content(question)?;
+    render_messages(text, style, &[Message::user(style.content(question)?)])
+}
+
+/// The prompt of what was said, the style's own words included: what sampling and training on a trace share.
+///
+/// R1-Zero's style and a model without a chat template take one user message as it stands; more of a conversation is an error there.
+pub fn render_messages(text: &Text, style: PromptStyle, said: &[Message]) -> Result<Rendered> {
+    let content = said.iter().rev().find(|m| m.role == "user").context("a conversation has no user message")?.content.clone();
     let mut rendered = if style == PromptStyle::R1Zero || !text.has_template() {
+        ensure!(said.len() == 1, "a conversation of {} messages needs a chat template", said.len());
         content.clone()
     } else {
-        text.render(&[Message::user(&content)], true, &serde_json::Map::new())?
+        text.render(said, true, &serde_json::Map::new())?
     };
     let mut prefill = text.prefill(&rendered).to_owned();
     if prefill.is_empty() && !style.prefill().is_empty() {

@@ -12,7 +12,8 @@ use crate::key::Key;
 use crate::trace::{Group, Reason, Trace};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// What a filter says about one trace.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +61,7 @@ impl Filter {
     /// The result does not depend on the order of the groups or of the traces in them; `key` serves the random selection per problem.
     pub fn run(&self, mut groups: Vec<Group>, key: Key) -> Outcome {
         groups.sort_by(|a, b| a.problem.cmp(&b.problem));
-        let (mut kept, mut dropped, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut kept, mut dropped, mut seen) = (Vec::new(), Vec::new(), HashMap::new());
         for group in groups {
             for (trace, decision) in self.judge_group(group, key, &mut seen) {
                 match decision {
@@ -73,17 +74,31 @@ impl Filter {
         Outcome { kept, dropped, funnel }
     }
 
-    fn judge_group(&self, mut group: Group, key: Key, seen: &mut HashSet<[u8; 16]>) -> Vec<(Trace, Decision)> {
+    fn judge_group(&self, mut group: Group, key: Key, seen: &mut HashMap<[u8; 16], String>) -> Vec<(Trace, Decision)> {
         group.traces.sort_by_key(|trace| trace.attempt);
-        let attempts = group.traces.len() as u32;
-        let passes = group.traces.iter().filter(|trace| trace.is_correct()).count() as u32;
+        let mut attempts = group.traces.len() as u32;
+        let mut passes = group.traces.iter().filter(|trace| trace.is_correct()).count() as u32;
+        // Traces that were filtered before say how many attempts there were; here are only those that were kept.
+        if let Some((before, passed)) = group.traces.iter().filter_map(|t| t.attempts.zip(t.passes)).max()
+            && before > attempts
+        {
+            (attempts, passes) = (before, passed);
+        }
         let mut judged: Vec<(Trace, Decision)> = Vec::with_capacity(group.traces.len());
         for mut trace in group.traces {
             trace.attempts = Some(attempts);
             trace.passes = Some(passes);
             let mut decision = rules::decide(&self.settings, self.lines.as_ref(), &trace);
-            if self.settings.exact_duplicate && decision == Decision::Keep && !seen.insert(fingerprint(&trace)) {
-                decision = Decision::Drop(Reason::rule("exact_duplicate"));
+            if self.settings.exact_duplicate && decision == Decision::Keep {
+                match seen.entry(fingerprint(&trace)) {
+                    Entry::Occupied(first) => {
+                        let value = format!("the same text as {}", first.get());
+                        decision = Decision::Drop(Reason::measured("exact_duplicate", value, "a text of its own"));
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(trace.id.clone());
+                    }
+                }
             }
             judged.push((trace, decision));
         }

@@ -153,7 +153,7 @@ fn of_duplicates_the_first_in_problem_and_attempt_order_stays() {
     assert_eq!(ids(&outcome.kept), ["a#0", "a#1", "a#2"]);
     assert_eq!(
         outcome.dropped.iter().map(|(trace, reason)| format!("{} {reason}", trace.id)).collect::<Vec<_>>(),
-        ["a#3 exact_duplicate", "b#0 exact_duplicate", "b#1 exact_duplicate"]
+        ["a#3", "b#0", "b#1"].map(|id| format!("{id} exact_duplicate (the same text as a#1, asked for a text of its own)"))
     );
     // A trace that another rule drops does not shadow its copy.
     let mut unfinished = same("a", 0);

@@ -17,18 +17,19 @@ use crate::problem::{Language, Problem};
 use crate::publish::{self, Lines};
 use crate::recipe::{ControlData, Grpo as GrpoPhase, Method, Model, Phase, Sft as SftPhase};
 use crate::reward::RewardPreset;
-use crate::rollout::{Ask, Rollout};
+use crate::rollout::{Ask, Judged, PromptStyle, Rendered, Rollout, render_messages};
 use crate::sampler::{LocalSampler, SamplingParams};
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal, traces};
 use crate::tasks::arithmetic::{self, Expression};
 use crate::tasks::{cold_start, countdown_start};
-use crate::trace::{Message, Trace};
-use crate::train::{Batch, Example, Grpo, Learner, Observer, Sft, State, StepRecord};
+use crate::trace::{FinishReason, Message, Trace};
+use crate::train::{Batch, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
 use crate::verify::Rules;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,6 +143,7 @@ impl Job<'_> {
         text.save_into(&folder)?;
         let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
         record["weights_hash"] = model::weights_hash(&folder)?.into();
+        record["model_hash"] = models::folder_hash(&folder)?.into();
         publish::mark_done(&folder, &record)?;
         self.clean()
     }
@@ -178,9 +180,16 @@ impl Job<'_> {
         };
         let method = match &self.phase.method {
             Method::Sft(sft) => json!({"sft": sft.settings}),
-            Method::Grpo(g) => json!({
-                "grpo": g.settings, "reward": g.reward, "prompt": g.prompt, "temperature": g.temperature, "max_tokens": g.max_tokens,
-            }),
+            Method::Grpo(g) => {
+                let mut method = json!({
+                    "grpo": g.settings, "reward": g.reward, "prompt": g.prompt, "sampling": SamplingParams::at(g.temperature, g.max_tokens),
+                });
+                if g.settings.loss_type == LossType::Bnpo {
+                    // Its denominators are those of the micro-batches.
+                    method["micro_batch_tokens"] = run.recipe.execution.micro_batch_tokens.into();
+                }
+                method
+            }
         };
         let model = models::hash(run, &self.origin, self.role, self.model)?;
         Ok(json!({"model": model, "data": data, "method": method, "max_length": self.model.max_length, "seed": run.seed()}))
@@ -200,7 +209,7 @@ impl Job<'_> {
         let save_steps = self.run.recipe.execution.save_steps;
         let sft = Sft { settings: &phase.settings, examples: &examples, key: self.key("order"), state, save_steps };
         let resume = sft.resume_step()?;
-        let mut watch = Watch::open(self, learner, text, steps, resume)?;
+        let mut watch = Watch::open(self, learner, text, (steps, save_steps), resume)?;
         let complete = sft.run(learner, &mut |record| {
             watch.metrics.append(record)?;
             watch.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", record.loss, record.tokens_per_second));
@@ -228,7 +237,7 @@ impl Job<'_> {
         let slack = if problems.len().is_some() { 0 } else { 32 };
         let room = (capacity(&rollout, &seen, positions)? + slack).min(positions);
         let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), self.run.recipe.execution.slots, room)?;
-        let save_steps = self.run.recipe.execution.save_steps.min(20);
+        let save_steps = self.run.recipe.execution.grpo_save_steps;
         let grpo = Grpo {
             settings: &phase.settings,
             rollout: &rollout,
@@ -238,37 +247,42 @@ impl Job<'_> {
             save_steps,
         };
         let resume = grpo.resume_step()?;
-        let watch = Watch::open(self, learner, text, phase.settings.steps, resume)?;
-        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run.folder(&self.stage), resume)? };
+        let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
+        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)? };
         let complete = grpo.run(learner, &mut sampler, start, &mut keeper)?;
         keeper.watch.bar.finish_and_clear();
+        let missing = keeper.rollouts.missing.clone();
         if !complete {
             bail!(Interrupted);
         }
         let source = sample::source(&rollout, self.stage.clone(), String::new(), self.run);
         let manifest = keeper.rollouts.seal(crate::shard::Source { weights_hash: None, ..source })?;
-        Ok(json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()}))
+        let mut counts = json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()});
+        if !missing.is_empty() {
+            counts["steps_without_rollouts"] = missing.into();
+        }
+        Ok(counts)
     }
 
     /// The examples of an SFT phase, and how many were left out for their length.
     fn examples(&self, text: &Arc<Text>, limit: usize) -> Result<(Vec<Example>, usize)> {
         let run = self.run;
-        let pairs: Vec<(String, String)> = match &self.data {
-            Data::Corpus => pairs(traces(run.folder(filter::FOLDER))?)?,
-            Data::Folder(folder) => pairs(traces(folder)?)?,
+        let demonstrations = match &self.data {
+            Data::Corpus => demonstrations(&run.folder(filter::FOLDER))?,
+            Data::Folder(folder) => demonstrations(folder)?,
             Data::Unfiltered => {
                 let count = Manifest::load(run.folder(filter::FOLDER))?.rows as usize;
-                let mut all = pairs(traces(run.folder(sample::FOLDER))?)?;
+                let mut all = demonstrations(&run.folder(sample::FOLDER))?;
                 Key::new(run.seed(), "unfiltered").stream().shuffle(&mut all);
                 all.truncate(count);
                 all
             }
-            Data::ColdStart => cold_start_pairs(run)?,
+            Data::ColdStart => cold_start_demonstrations(run)?,
             Data::Problems => bail!("a GRPO phase has no examples"),
         };
-        let examples = pairs
+        let examples = demonstrations
             .par_iter()
-            .map(|(question, response)| example(text, question, response))
+            .map(|demonstration| demonstration.example(text).with_context(|| format!("trace {}", demonstration.name)))
             .collect::<Result<Vec<_>>>()
             .with_context(|| format!("cannot make training rows for {}", self.stage))?;
         let all = examples.len();
@@ -278,18 +292,65 @@ impl Job<'_> {
     }
 }
 
-/// What the user said and what was answered, of each trace.
-fn pairs(rows: impl Iterator<Item = Result<Trace>>) -> Result<Vec<(String, String)>> {
-    rows.map(|trace| {
-        let trace = trace?;
-        let said = trace.messages.iter().find(|m| m.role == "user").map_or(&trace.question, |m| &m.content);
-        Ok((said.clone(), trace.response))
-    })
-    .collect()
+/// What was said, in which style, and what was answered.
+struct Demonstration {
+    /// For errors.
+    name: String,
+    said: Vec<Message>,
+    style: PromptStyle,
+    response: String,
+    /// Whether the response ended by itself; one that was cut does not teach to stop where it was cut.
+    ended: bool,
+}
+
+impl Demonstration {
+    fn made(name: String, question: String, response: String) -> Self {
+        Self { name, said: vec![Message::user(question)], style: PromptStyle::Plain, response, ended: true }
+    }
+
+    /// ids(rendered prompt with its generation prefix) ++ ids(response without the prefill) ++ end token, where the response ended by itself.
+    ///
+    /// The prompt is rendered as sampling renders it. The assistant's turn never goes through the template: R1's own deletes think text.
+    fn example(&self, text: &Text) -> Result<Example> {
+        let Rendered { mut tokens, prefill, .. } = render_messages(text, self.style, &self.said)?;
+        let rest = self.response.strip_prefix(&prefill).or_else(|| self.response.strip_prefix(prefill.trim_end()));
+        let completion = tokens.len();
+        tokens.extend(text.encode(rest.unwrap_or(&self.response))?);
+        if self.ended {
+            tokens.push(text.end_id());
+        }
+        Ok(Example { tokens, completion })
+    }
+}
+
+/// The traces of a folder or file as they are learnt from: everything said before the last answer, in the style that its source was prompted in.
+fn demonstrations(place: &Path) -> Result<Vec<Demonstration>> {
+    let sources = if place.is_dir() { Manifest::load(place)?.sources } else { Vec::new() };
+    let style = |trace: &Trace| {
+        let prompt = sources.get(trace.source as usize).map(|source| source.sampling["prompt"].clone()).filter(|p| !p.is_null());
+        prompt
+            .map_or(Ok(PromptStyle::Plain), serde_json::from_value)
+            .with_context(|| format!("trace {}: its source's prompt style", trace.id))
+    };
+    traces(place)?
+        .map(|trace| {
+            let trace = trace?;
+            let style = style(&trace)?;
+            let mut said = trace.messages;
+            if let Some(answer) = said.iter().rposition(|m| m.role == "assistant") {
+                said.truncate(answer);
+            }
+            if said.is_empty() {
+                said.push(Message::user(style.content(&trace.question)?));
+            }
+            let ended = trace.finish == FinishReason::Stop;
+            Ok(Demonstration { name: trace.id, said, style, response: trace.response, ended })
+        })
+        .collect()
 }
 
 /// The demonstrations of a cold start, the same for teacher and student.
-fn cold_start_pairs(run: &Run) -> Result<Vec<(String, String)>> {
+fn cold_start_demonstrations(run: &Run) -> Result<Vec<Demonstration>> {
     let settings = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
     let key = Key::new(run.seed(), "cold-start");
     (0..settings.traces as u64)
@@ -299,29 +360,15 @@ fn cold_start_pairs(run: &Run) -> Result<Vec<(String, String)>> {
             let Some(corruption) = &settings.corruption else {
                 let problem = countdown_start::problem(key, "countdown-tiny/cold-start", i);
                 let trace = countdown_start::trace(&problem, trace_key).context("a generated problem has a try that hits")?;
-                return Ok((problem.question, trace));
+                return Ok(Demonstration::made(problem.id.0, problem.question, trace));
             };
             let problem = arithmetic::problem(key, "cold-start", i);
             let expression = Expression::of_question(&problem.question).context("a generated question holds its expression")?;
             let language: Language = problem.language;
             let trace = cold_start::corrupted_trace(&expression, language, trace_key, corruption);
-            Ok((problem.question, trace))
+            Ok(Demonstration::made(problem.id.0, problem.question, trace))
         })
         .collect()
-}
-
-/// ids(rendered prompt with its generation prefix) ++ ids(response without the prefill) ++ end token.
-///
-/// The assistant's turn is never rendered through the template: R1's own template deletes think text.
-fn example(text: &Text, said: &str, response: &str) -> Result<Example> {
-    let prompt = text.render(&[Message::user(said)], true, &Map::new())?;
-    let prefill = text.prefill(&prompt);
-    let rest = response.strip_prefix(prefill).or_else(|| response.strip_prefix(prefill.trim_end())).unwrap_or(response);
-    let mut tokens = text.encode(&prompt)?;
-    let completion = tokens.len();
-    tokens.extend(text.encode(rest)?);
-    tokens.push(text.end_id());
-    Ok(Example { tokens, completion })
 }
 
 fn data_hash(path: &Path) -> Result<String> {
@@ -335,6 +382,8 @@ struct Watch<'a> {
     bar: ProgressBar,
     probes: Option<Probes>,
     steps: usize,
+    /// Steps between two resumable states.
+    save_steps: usize,
 }
 
 struct Probes {
@@ -346,14 +395,14 @@ struct Probes {
 }
 
 impl<'a> Watch<'a> {
-    fn open(job: &Job<'a>, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Self> {
+    fn open(job: &Job<'a>, learner: &Learner, text: &Arc<Text>, (steps, save_steps): (usize, usize), resume: usize) -> Result<Self> {
         let folder = job.run.folder(&job.stage);
         let mut metrics = Lines::open(folder.join("metrics.jsonl"))?;
         metrics.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s < resume as u64))?;
         let bar = job.run.ui.bar(&job.stage, steps as u64);
         bar.set_position(resume as u64);
         bar.reset_eta();
-        let mut watch = Self { run: job.run, metrics, bar, probes: probes(job, learner, text, steps, resume)?, steps };
+        let mut watch = Self { run: job.run, metrics, bar, probes: probes(job, learner, text, steps, resume)?, steps, save_steps };
         if resume == 0 {
             watch.probe(0)?;
         }
@@ -367,7 +416,13 @@ impl<'a> Watch<'a> {
         if self.probes.as_ref().is_some_and(|p| done.is_multiple_of(p.every) || done == self.steps) {
             self.probe(done)?;
         }
-        Ok(if interrupt_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        let stop = interrupt_requested();
+        if stop || done.is_multiple_of(self.save_steps) {
+            // The state that is saved next counts on these lines.
+            self.metrics.sync()?;
+            self.probes.as_ref().map_or(Ok(()), |p| p.lines.sync())?;
+        }
+        Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     /// Answers the probe problems greedily with the weights as they are after `step` steps.
@@ -416,18 +471,22 @@ struct Rollouts {
     folder: PathBuf,
     journal: Journal<Entry>,
     places: Vec<Place>,
+    /// Steps that were taken and whose attempts the disk has lost.
+    missing: Vec<usize>,
 }
 
 impl Rollouts {
     const JOURNAL: &str = "rollouts.journal";
 
     /// Opens the journal and drops what belongs to steps that will be taken again.
-    fn open(folder: PathBuf, resume: usize) -> Result<Self> {
-        let (mut places, mut cut) = (Vec::new(), None);
-        let (mut journal, _) = Journal::open(folder.join(Self::JOURNAL), |entry: Entry, place| {
+    fn open(run: &Run, stage: &str, resume: usize) -> Result<Self> {
+        let folder = run.folder(stage);
+        let (mut places, mut cut, mut steps) = (Vec::new(), None, BTreeSet::new());
+        let (mut journal, recovered) = Journal::open(folder.join(Self::JOURNAL), |entry: Entry, place| {
             let step = entry.trace.other.get("step").and_then(Value::as_u64).context("a rollout has its step")?;
             if step < resume as u64 {
                 places.push(place);
+                steps.insert(step as usize);
             } else if cut.is_none() {
                 cut = Some(place);
             }
@@ -436,23 +495,28 @@ impl Rollouts {
         if let Some(place) = cut {
             journal.cut_from(place)?;
         }
-        Ok(Self { folder, journal, places })
+        let missing: Vec<usize> = (0..resume).filter(|step| !steps.contains(step)).collect();
+        if !missing.is_empty() || !recovered.damaged.is_empty() {
+            run.ui.say(&format!(
+                "{stage}: the attempts stored before step {resume} are damaged ({} damaged ranges, {} steps without any): training goes on, and DONE will name these steps",
+                recovered.damaged.len(),
+                missing.len()
+            ));
+        }
+        Ok(Self { folder, journal, places, missing })
     }
 
     fn append(&mut self, step: usize, batch: &Batch) -> Result<()> {
-        let rows: Vec<Entry> = batch
-            .judged
-            .iter()
-            .zip(&batch.advantages)
-            .map(|(judged, advantage)| {
-                let mut judged = judged.clone();
-                let trace = &mut judged.trace;
-                trace.id = format!("{}@{step}#{}", trace.problem, trace.attempt);
-                trace.other.insert("step".to_owned(), step.into());
-                trace.other.insert("advantage".to_owned(), (*advantage).into());
-                entry(judged)
-            })
-            .collect();
+        let row = |judged: &Judged, advantage: Option<f64>| {
+            let mut judged = judged.clone();
+            let trace = &mut judged.trace;
+            trace.id = format!("{}@{step}#{}", trace.problem, trace.attempt);
+            trace.other.insert("step".to_owned(), step.into());
+            trace.other.insert("advantage".to_owned(), advantage.into());
+            entry(judged)
+        };
+        let trained = batch.judged.iter().zip(&batch.advantages).map(|(judged, advantage)| row(judged, Some(*advantage)));
+        let rows: Vec<Entry> = trained.chain(batch.wasted.iter().map(|judged| row(judged, None))).collect();
         self.places.extend(self.journal.append(&rows)?);
         Ok(())
     }
