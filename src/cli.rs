@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
             {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            stage::complain(&format!("error: {error:#}"));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
 /// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked, 78 recipe or environment, 143 stopped on request.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
-        eprintln!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+        stage::complain(&std::env::args().map(|argument| quoted(&argument)).collect::<Vec<_>>().join(" "));
         143
     } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) {
         75
@@ -108,6 +108,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     } else {
         1
     }
+}
+
+/// An argument as a shell reads it back.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@+%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) { argument.to_owned() } else { format!("'{}'", argument.replace('\'', "'\\''")) }
 }
 
 fn run(cli: Cli) -> Result<()> {

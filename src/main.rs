@@ -6,5 +6,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A file beyond `ulimit -f` is then an error like a full disk, and not the end of the process.
+    #[cfg(unix)]
+    // SAFETY: nothing else runs yet, and ignoring a signal installs no handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     distill::cli::main()
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// A few seconds' worth of the tiny recipe: every stage is there, with states and journals written often.
-const SMALLEST: [&str; 20] = [
+const SMALLEST: [&str; 21] = [
     "cold_start.traces=200",
     "teacher.phase[0].steps=25",
     "teacher.phase[1].steps=6",
@@ -27,6 +27,7 @@ const SMALLEST: [&str; 20] = [
     "student.phase[2].reference_reset=2",
     "evaluate.arithmetic={ problems = 24, n = 2, temperature = 1.0, max_tokens = 40 }",
     "execution.save_steps=3",
+    "execution.grpo_save_steps=3",
 ];
 
 fn distill(run: &Path, extra: &[&str]) -> Command {
@@ -142,14 +143,16 @@ fn trainer_and_sampler_agree_at_every_step() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     finish(&run, &["--set", "student.phase[2].dynamic_sampling=2", "--set", "student.phase[2].loss_type=\"dapo\""]);
-    let mut steps = 0;
+    let (mut steps, mut updates, mut wasted) = (0, 0, 0);
     for phase in ["teacher/grpo", "student/grpo"] {
         for line in std::fs::read_to_string(run.join(phase).join("metrics.jsonl")).unwrap().lines() {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(record["mismatch_max"].as_f64().unwrap() < 1e-4, "{phase}: {line}");
-            assert!(record["grad_norm"].as_f64().unwrap().is_finite(), "{phase}: {line}");
+            updates += usize::from(record["grad_norm"].as_f64().is_some_and(f64::is_finite));
+            wasted += record["wasted"].as_u64().unwrap();
             steps += 1;
         }
     }
     assert_eq!(steps, 6 + 5);
+    assert!(updates >= 5 && wasted > 0, "{updates} steps changed weights, {wasted} attempts were thrown away");
 }

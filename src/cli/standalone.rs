@@ -172,7 +172,7 @@ impl TrainStudent {
             let student = self.student.as_ref().context("train-student needs a RECIPE or --student MODEL")?;
             let traces = self.traces.as_ref().context("train-student needs --traces SHARDS")?;
             let mut table = model(student, "student")?;
-            table.insert("phase".into(), vec![phase("sft", Some(text(&show::shards(traces)?)?))].into());
+            table.insert("phase".into(), vec![phase("sft", Some(text(&crate::stage::training_shards(traces)?)?))].into());
             recipe.insert("student".into(), table.into());
             Ok(())
         })

@@ -28,21 +28,26 @@ const EXECUTION: [&str; 1] = ["execution"];
 const EXTENSION: [&str; 3] = ["sample.n", "sample.problems", "evaluate"];
 
 /// The keys that differ between two resolved recipes, in the order of their paths.
+///
+/// The size of a micro-batch is execution, save where a phase has `loss_type = "bnpo"`: its denominators are those of the micro-batches.
 pub fn changes(before: &toml::Table, after: &toml::Table) -> Vec<Change> {
     let (before, after) = (flat(before), flat(after));
+    let bnpo = before.iter().any(|(key, value)| key.ends_with(".loss_type") && value == "\"bnpo\"");
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     keys.into_iter()
         .filter(|key| before.get(*key) != after.get(*key))
         .map(|key| {
             let show = |side: &BTreeMap<String, String>| side.get(key).cloned().unwrap_or_else(|| "absent".to_owned());
-            Change { key: key.clone(), before: show(&before), after: show(&after), class: class(key) }
+            Change { key: key.clone(), before: show(&before), after: show(&after), class: class(key, bnpo) }
         })
         .collect()
 }
 
-fn class(key: &str) -> Class {
+fn class(key: &str, bnpo: bool) -> Class {
     let under = |prefix: &str| key == prefix || key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['.', '[']));
-    if EXECUTION.iter().any(|p| under(p)) {
+    if bnpo && key == "execution.micro_batch_tokens" {
+        Class::Meaning
+    } else if EXECUTION.iter().any(|p| under(p)) {
         Class::Execution
     } else if EXTENSION.iter().any(|p| under(p)) {
         Class::Extension

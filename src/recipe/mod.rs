@@ -142,8 +142,10 @@ pub struct Execution {
     pub slots: usize,
     /// Tokens of a training micro-batch at most.
     pub micro_batch_tokens: usize,
-    /// Optimiser steps between two resumable states.
+    /// Optimiser steps of SFT between two resumable states.
     pub save_steps: usize,
+    /// Steps of GRPO between two resumable states; each takes as long as many of SFT.
+    pub grpo_save_steps: usize,
 }
 
 impl Recipe {
@@ -173,8 +175,7 @@ impl Recipe {
 
 fn read(t: &mut Table) -> Recipe {
     let name: String = t.required("name", "the run's folder is runs/<name>");
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.');
-    t.check("name", plain || name.is_empty(), "letters, digits, '-', '_' or '.'", format!("{name:?}"));
+    t.check("name", is_plain(&name) || name.is_empty(), "letters, digits, '-', '_' or '.'", format!("{name:?}"));
     let seed = t.or("seed", 0u64);
     let problems = t.table("problems", read_problems).unwrap_or_else(empty_problems);
     let corrupts = problems.task != "countdown-tiny";
@@ -198,9 +199,11 @@ fn read(t: &mut Table) -> Recipe {
         sample: t.table("sample", read_sample).unwrap_or_else(default_sample),
         filter: t.table("filter", read_filter).unwrap_or_default(),
         student: t.table("student", read_model),
-        controls: t.tables("control", |t| Control {
-            name: t.required("name", "controls are named in the report"),
-            data: t.or("data", ControlData::Unfiltered),
+        controls: t.tables("control", |t| {
+            let name: String = t.required("name", "controls are named in the report");
+            t.check("name", name.is_empty() || is_plain(&name), "letters, digits, '-', '_' or '.'", format!("{name:?}"));
+            t.check("name", !["base", "sft"].contains(&name.as_str()), "another name: the report uses this one", format!("{name:?}"));
+            Control { name, data: t.or("data", ControlData::Unfiltered) }
         }),
         evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new() }),
         execution: t.table("execution", read_execution).unwrap_or_else(default_execution),
@@ -231,6 +234,23 @@ fn check_whole(t: &Table, recipe: &Recipe) {
             }
         }
     }
+    if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
+        t.problem(format!("control: two controls are named {name:?}"));
+    }
+    if let Some(name) = twice(recipe.evaluate.tasks.iter().map(|task| &task.name)) {
+        t.problem(format!("evaluate.tasks: {name:?} is there twice"));
+    }
+    if let Some(control) = recipe.controls.first() {
+        let corpus_phase = recipe.student.as_ref().and_then(|m| Some((m, m.phases.iter().position(Phase::uses_corpus)?)));
+        match corpus_phase {
+            None => t.problem(format!("control {:?} copies the student's phase on the corpus, but there is none", control.name)),
+            Some((student, 0)) if student.is_fresh() => t.problem(format!(
+                "control {:?} starts from the student before its phase on the corpus, which is random weights; give the student a phase before it",
+                control.name
+            )),
+            Some(_) => {}
+        }
+    }
     let trains = recipe.teacher.iter().chain(&recipe.student).any(|m| !m.phases.is_empty());
     for task in recipe.evaluate.tasks.iter().filter(|task| trains && task.file.is_none() && !is_task(&task.name)) {
         t.problem(format!("evaluate.{0}.file is missing: {0:?} would be measured on the problems that this recipe trains on", task.name));
@@ -242,6 +262,17 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if recipe.cold_start.is_some() && !["arithmetic", "countdown-tiny"].contains(&recipe.problems.task.as_str()) {
         t.problem(format!("[cold_start] can make traces for arithmetic and countdown-tiny only, not {:?}", recipe.problems.task));
     }
+}
+
+/// Whether a name can be a folder's: it is made of letters, digits, '-', '_' and '.', and is not hidden.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.')
+}
+
+/// The first name that is there twice.
+fn twice<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<&'a String> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 fn is_task(name: &str) -> bool {
@@ -281,6 +312,20 @@ fn read_problems(t: &mut Table) -> Problems {
         levels: t.or("levels", Vec::new()),
         file,
     };
+    let range = match problems.task.parse::<Task>() {
+        Ok(Task::Arithmetic) => Some((3, 5)),
+        Ok(Task::Countdown) => Some((3, 6)),
+        Ok(Task::Knights) => Some((2, 8)),
+        _ => None,
+    };
+    match range {
+        _ if problems.levels.is_empty() => {}
+        Some((low, high)) if problems.file.is_none() => {
+            let fits = problems.levels.iter().all(|level| (low..=high).contains(level));
+            t.check("levels", fits, &format!("from {low} to {high} for {}", problems.task), format!("{:?}", problems.levels));
+        }
+        _ => t.problem(format!("{}: only arithmetic, countdown and knights are generated by level", t.path("levels"))),
+    }
     let known = is_task(&problems.task);
     if problems.task.is_empty() {
         t.problem(format!("{} is missing: name a task ({}) or a file", t.path("task"), task_names()));
@@ -375,6 +420,7 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
         params: read_params(t, defaults.params.clone()),
     });
     for task in &tasks {
+        t.check("tasks", is_plain(&task.name), "names of letters, digits, '-', '_' or '.'", format!("{:?}", task.name));
         if task.file.is_none() && !is_task(&task.name) && task.name != "own" {
             t.problem(format!("{}: {:?} is not a task ({}); give it a file", t.path("tasks"), task.name, task_names()));
         }
@@ -384,7 +430,7 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
 }
 
 fn default_execution() -> Execution {
-    Execution { slots: 128, micro_batch_tokens: 4096, save_steps: 100 }
+    Execution { slots: 128, micro_batch_tokens: 4096, save_steps: 100, grpo_save_steps: 20 }
 }
 
 fn read_execution(t: &mut Table) -> Execution {
@@ -393,10 +439,14 @@ fn read_execution(t: &mut Table) -> Execution {
         slots: t.or("slots", d.slots),
         micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
         save_steps: t.or("save_steps", d.save_steps),
+        grpo_save_steps: t.or("grpo_save_steps", d.grpo_save_steps),
     };
-    for (key, value) in
-        [("slots", execution.slots), ("micro_batch_tokens", execution.micro_batch_tokens), ("save_steps", execution.save_steps)]
-    {
+    for (key, value) in [
+        ("slots", execution.slots),
+        ("micro_batch_tokens", execution.micro_batch_tokens),
+        ("save_steps", execution.save_steps),
+        ("grpo_save_steps", execution.grpo_save_steps),
+    ] {
         t.check(key, value > 0, "at least 1", value);
     }
     execution

@@ -141,13 +141,27 @@ fn read_grpo(t: &mut Table) -> Grpo {
     let least = s.advantage.smallest_group();
     t.check("num_generations", s.num_generations >= least, &format!("at least {least} for this advantage"), s.num_generations);
     t.check("learning_rate", s.learning_rate > 0.0, "more than 0", s.learning_rate);
-    t.check("epsilon", s.epsilon > 0.0 && s.epsilon < 1.0, "in (0, 1)", s.epsilon);
+    t.check("epsilon", s.epsilon > 0.0, "more than 0", s.epsilon);
     t.check("epsilon_high", s.epsilon_high > 0.0, "more than 0", s.epsilon_high);
     t.check("beta", s.beta >= 0.0, "0 or more", s.beta);
     t.check("temperature", grpo.temperature > 0.0, "more than 0: a policy gradient needs a distribution", grpo.temperature);
     t.check("max_tokens", grpo.max_tokens > 0, "at least 1", grpo.max_tokens);
     if s.kl == KlEstimator::Full && s.kl_in == KlPlacement::Reward {
         t.problem(format!("{}: the full-vocabulary KL can stand in the loss only; use k1 in the reward", t.path("kl")));
+    }
+    if s.reference_reset > 0 && s.beta == 0.0 {
+        t.problem(format!("{}: there is no reference to reset where beta is 0", t.path("reference_reset")));
+    }
+    if s.dynamic_sampling > 0 && s.num_generations < 2 {
+        t.problem(format!("{}: a group of one attempt is all right or all wrong, so all would be thrown away", t.path("dynamic_sampling")));
+    }
+    if let Some(penalty) = s.overlong_penalty {
+        t.check("overlong_penalty.factor", penalty.factor > 0.0, "more than 0", penalty.factor);
+        let fits = penalty.buffer > 0 && penalty.buffer <= grpo.max_tokens;
+        t.check("overlong_penalty.buffer", fits, "from 1 to max_tokens", penalty.buffer);
+        if grpo.reward == RewardPreset::Dapo {
+            t.problem(format!("{}: the reward \"dapo\" charges length already; leave one of the two out", t.path("overlong_penalty")));
+        }
     }
     check_optimizer(t, s.adam_beta1, s.adam_beta2, s.weight_decay, s.max_grad_norm);
     grpo

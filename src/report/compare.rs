@@ -3,7 +3,7 @@
 use super::read::Evaluated;
 use crate::key::Key;
 use crate::metric;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
@@ -70,6 +70,15 @@ fn pairs(models: &[Evaluated]) -> Vec<(&Evaluated, &Evaluated)> {
 
 fn compare(first: &Evaluated, second: &Evaluated, seed: u64) -> Result<Vec<ComparisonRow>> {
     let (a, b) = (&first.evaluation, &second.evaluation);
+    if let Some(key) = first.protocol.iter().find_map(|(key, value)| second.protocol.get(key).is_some_and(|v| v != value).then_some(key)) {
+        bail!(
+            "{} and {} cannot be compared: they were not measured alike, {key} is {} there and {} here; evaluate one of them again",
+            first.folder.display(),
+            second.folder.display(),
+            first.protocol[key],
+            second.protocol[key]
+        );
+    }
     let key = Key::new(seed, "report").name(&a.task).name(&format!("{} {}", a.model, b.model));
     let metrics = [("sampled", &first.sampled, &second.sampled), ("greedy", &first.greedy, &second.greedy)];
     let measured = metrics.into_iter().filter(|(_, first, second)| !first.is_empty() && !second.is_empty());

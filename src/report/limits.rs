@@ -32,8 +32,18 @@ pub fn of(report: &Report) -> Vec<String> {
     }
     if report.evaluation.iter().any(|e| e.truncated > 0.02) {
         points.push(
-            "Attempts cut off at `max_tokens` count as not solved; where the truncated share is high, the limit is measured, too.".into(),
+            "An attempt cut off at `max_tokens` is judged by what it had written; where the truncated share is high, the limit is measured, too.".into(),
         );
+    }
+    let most = report.evaluation.iter().max_by(|a, b| a.undecided.total_cmp(&b.undecided)).filter(|e| e.undecided > 0.0);
+    if let Some(e) = most {
+        points.push(format!(
+            "Up to {} of the answers ({} on {}) are in a form that no rule here decides, such as LaTeX that is not a plain number. They count as not \
+             solved, so the true rates are higher, and published figures are no measure for these.",
+            setting(e.undecided),
+            e.model,
+            e.task
+        ));
     }
     points
 }

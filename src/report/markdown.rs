@@ -123,17 +123,21 @@ fn evaluation_table(rows: &[&Evaluation], n: u32) -> String {
         header.push(format!("maj@{n}"));
         header.extend(ks.iter().map(|k| format!("pass@{k}")));
     }
-    header.extend(["tokens", "truncated", "no answer", "in language"].map(str::to_owned));
+    header.extend(["tokens", "truncated", "no answer", "undecided", "in language"].map(str::to_owned));
     let body = rows.iter().map(|e| {
-        let maybe = |value: Option<f64>| value.map_or("-".into(), |value| share(value, e.problems));
+        let maybe = |value: Option<f64>, ci95: Option<[f64; 2]>| match (value, ci95) {
+            (Some(value), Some(ci95)) => text::rate(value, ci95),
+            (Some(value), None) => share(value, e.problems),
+            (None, _) => "-".into(),
+        };
         let of_attempts = |value: f64| share(value, e.problems * e.n.max(1) as usize);
         let mut cells = vec![code(&e.model), text::rate(e.pass_at_1, e.ci95), text::rate(e.greedy, e.greedy_ci95)];
         if n > 1 {
-            cells.push(maybe(e.maj_at_n));
-            cells.extend(ks.iter().map(|k| maybe(e.pass_at_k.get(k).copied())));
+            cells.push(maybe(e.maj_at_n, e.maj_at_n_ci95));
+            cells.extend(ks.iter().map(|k| maybe(e.pass_at_k.get(k).copied(), e.pass_at_k_ci95.get(k).copied())));
         }
         cells.push(three_digits(e.mean_tokens));
-        cells.extend([e.truncated, e.no_answer, e.language_share].map(of_attempts));
+        cells.extend([e.truncated, e.no_answer, e.undecided, e.language_share].map(of_attempts));
         cells
     });
     table("lr", &header, body)

@@ -19,6 +19,7 @@ pub use examples::Example;
 pub use markdown::markdown;
 pub use read::{Evaluation, Model, Phase, Planted, Problems, Sample, Setup, Stage};
 pub use terminal::terminal;
+pub use text::harmless;
 
 use crate::filter::Step;
 use crate::publish;

@@ -214,12 +214,27 @@ pub struct Evaluation {
     #[serde(default)]
     pub maj_at_n: Option<f64>,
     #[serde(default)]
+    pub maj_at_n_ci95: Option<[f64; 2]>,
+    #[serde(default)]
     pub pass_at_k: BTreeMap<u32, f64>,
+    #[serde(default)]
+    pub pass_at_k_ci95: BTreeMap<u32, [f64; 2]>,
     pub mean_tokens: f64,
+    #[serde(default)]
+    pub mean_tokens_ci95: Option<[f64; 2]>,
     /// Shares of the sampled attempts.
     pub truncated: f64,
+    #[serde(default)]
+    pub truncated_ci95: Option<[f64; 2]>,
     pub no_answer: f64,
+    #[serde(default)]
+    pub no_answer_ci95: Option<[f64; 2]>,
+    /// Answers that no rule could judge; they count as not solved.
+    #[serde(default)]
+    pub undecided: f64,
     pub language_share: f64,
+    #[serde(default)]
+    pub language_share_ci95: Option<[f64; 2]>,
 }
 
 /// An evaluation with what became of each problem.
@@ -230,6 +245,8 @@ pub(super) struct Evaluated {
     pub folder: PathBuf,
     pub sampled: BTreeMap<ProblemId, Outcome>,
     pub greedy: BTreeMap<ProblemId, Outcome>,
+    /// How it was measured: all that must be equal where two models are compared.
+    pub protocol: Map<String, Value>,
 }
 
 /// Every finished evaluation: tasks in the recipe's order, models from base to student.
@@ -284,6 +301,10 @@ fn evaluated(folder: PathBuf) -> Result<Evaluated> {
     #[derive(Deserialize)]
     struct Done {
         result: Evaluation,
+        #[serde(default)]
+        inputs: Map<String, Value>,
+        #[serde(default)]
+        extent: Map<String, Value>,
     }
     #[derive(Deserialize)]
     struct Row {
@@ -292,7 +313,7 @@ fn evaluated(folder: PathBuf) -> Result<Evaluated> {
         correct: u32,
         greedy: bool,
     }
-    let Done { mut result } =
+    let Done { mut result, inputs, extent } =
         done(&folder)?.with_context(|| format!("{} is gone: it was there a moment ago", folder.join("DONE").display()))?;
     let path = folder.join("results.jsonl");
     let (mut sampled, mut greedy) = (BTreeMap::new(), BTreeMap::new());
@@ -307,7 +328,10 @@ fn evaluated(folder: PathBuf) -> Result<Evaluated> {
         }
         greedy.insert(row.problem, Outcome { attempts: 1, correct: u32::from(row.greedy) });
     }
-    let found = Evaluated { evaluation: result, folder, sampled, greedy };
+    let mut protocol = inputs;
+    protocol.extend(extent.into_iter().filter(|(key, _)| key == "problems"));
+    protocol.retain(|key, _| !["model", "seed"].contains(&key.as_str()));
+    let found = Evaluated { evaluation: result, folder, sampled, greedy, protocol };
     found.check(&path)?;
     Ok(found)
 }

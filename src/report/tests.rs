@@ -219,7 +219,7 @@ fn the_keys_of_report_json_are_stable() {
         (&json["funnel"][0], "step count"),
         (
             &json["evaluation"][0],
-            "model task problems samples n pass_at_1 ci95 greedy greedy_ci95 maj_at_n pass_at_k mean_tokens truncated no_answer language_share",
+            "model task problems samples n pass_at_1 ci95 greedy greedy_ci95 maj_at_n maj_at_n_ci95 pass_at_k pass_at_k_ci95 mean_tokens mean_tokens_ci95 truncated truncated_ci95 no_answer no_answer_ci95 undecided language_share language_share_ci95",
         ),
         (
             &json["comparison"][0],

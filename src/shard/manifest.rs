@@ -92,6 +92,10 @@ impl Manifest {
             bail!("{} has format {}, this program reads up to {FORMAT}: use a newer distill", path.display(), version.format);
         }
         let manifest: Self = serde_json::from_slice(&bytes).with_context(bad)?;
+        let rows: u64 = manifest.shards.iter().map(|shard| shard.rows).sum();
+        if rows != manifest.rows {
+            bail!("{} is damaged: it says {} rows, its shards have {rows}", path.display(), manifest.rows);
+        }
         let files = manifest.shards.iter().flat_map(|shard| [Some(&shard.file), shard.ids.as_ref().map(|ids| &ids.file)]).flatten();
         for file in files {
             if Path::new(file).file_name() != Some(file.as_ref()) {

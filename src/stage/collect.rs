@@ -10,7 +10,7 @@ use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::LocalSampler;
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, Source, TokenRecord, Tokens, seal, traces};
 use crate::trace::Trace;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -79,7 +79,8 @@ impl Collection<'_> {
             }
         }
         let (mut journal, recovered) = Journal::<Entry>::open(self.journal, |entry, place| {
-            if let Some(key) = place_of(&index, &entry.trace) {
+            // A journal may hold more than is wanted now, from before the recipe asked for fewer.
+            if let Some(key) = place_of(&index, &entry.trace).filter(|(_, attempt)| *attempt < self.attempts) {
                 places.insert(key, place);
             }
             Ok(())
@@ -112,15 +113,11 @@ impl Collection<'_> {
             }
             Ok(())
         };
+        sampler.stop_when(interrupt_requested);
         self.rollout.run(
             sampler,
             self.key,
-            &mut || {
-                if interrupt_requested() {
-                    return Ok(Ask::End);
-                }
-                Ok(missing.next().map_or(Ask::End, |(p, attempt)| Ask::Attempt { problem: self.problems[p].clone(), attempt }))
-            },
+            &mut || Ok(missing.next().map_or(Ask::End, |(p, attempt)| Ask::Attempt { problem: self.problems[p].clone(), attempt })),
             &mut |judged| {
                 tokens += judged.completion.tokens.len();
                 pending.push(entry(judged));
@@ -135,7 +132,7 @@ impl Collection<'_> {
         flush(&mut pending, &mut places)?;
         bar.finish_and_clear();
         let sampled = sampler.usage().sampled - before;
-        if missing.next().is_some() {
+        if ((have.len() + places.len()) as u64) < total {
             bail!(Interrupted);
         }
         let rate = sampled as f64 / begin.elapsed().as_secs_f64();
@@ -206,7 +203,15 @@ pub(super) fn entry(judged: Judged) -> Entry {
 }
 
 /// Room that attempts at these problems need: the longest prompt and `max_tokens`, within the model's positions.
+///
+/// `max_tokens` that leave no room for a prompt are a mistake in the recipe.
 pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: usize) -> Result<usize> {
+    let max_tokens = rollout.params.max_tokens;
+    config(if max_tokens < positions {
+        Ok(())
+    } else {
+        Err(anyhow!("max_tokens {max_tokens} leaves no room for a prompt in the model's {positions} positions (max_position_embeddings)"))
+    })?;
     let mut longest = 0;
     for problem in problems {
         let rendered = config(rollout.render(&problem.question).with_context(|| format!("problem {}", problem.id)))?;

@@ -3,7 +3,7 @@
 use super::collect::{Collection, capacity, extends};
 use super::models::{self, Loaded, Origin};
 use super::problems;
-use super::run::{Run, Status};
+use super::run::{Run, Status, config};
 use super::{phase, sample};
 use crate::key::Key;
 use crate::metric::{Outcome, ci95, maj_at_n, mean};
@@ -16,7 +16,7 @@ use crate::sampler::{LocalSampler, SamplingParams};
 use crate::shard::traces;
 use crate::trace::{FinishReason, Group, Trace, Verdict};
 use crate::verify::Rules;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +33,7 @@ pub struct Candidate<'a> {
 
 /// Measures every model of the run on every task of the recipe.
 pub fn stage(run: &Run) -> Result<()> {
+    problems::check_held_out(run)?;
     let candidates = candidates(run)?;
     for task in &run.recipe.evaluate.tasks {
         let problems = problems::evaluation(run, task)?;
@@ -82,9 +83,33 @@ pub fn candidates(run: &Run) -> Result<Vec<Candidate<'_>>> {
 pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
     let mut done = publish::done(folder)?.with_context(|| format!("{} is not a finished evaluation", folder.display()))?;
     let task = done["result"]["task"].as_str().with_context(|| format!("{} holds no evaluation", folder.display()))?.to_owned();
+    if let Some(ours) = run.recipe.evaluate.tasks.iter().find(|t| task == t.name || task == format!("{}-sample", t.name)) {
+        let said = &done["inputs"];
+        for (key, here) in
+            [("sampling", json!(ours.params)), ("prompt", json!(ours.prompt)), ("extraction", json!(run.recipe.problems.extraction))]
+        {
+            let there = &said[key];
+            config(if *there == here {
+                Ok(())
+            } else {
+                Err(anyhow!(
+                    "{} was not measured as {task} would be here: {key} is {there} there and {here} here; give the same settings",
+                    folder.display()
+                ))
+            })?;
+        }
+    }
+    let stage = format!("evaluation/teacher-{task}");
+    let target = run.folder(&stage);
+    if target.exists() {
+        if std::fs::canonicalize(folder)? == std::fs::canonicalize(&target)? {
+            return Ok(());
+        }
+        run.supersede(&stage)?;
+    }
     done["result"]["model"] = "teacher".into();
-    done["stage"] = format!("evaluation/teacher-{task}").into();
-    publish::folder(run.folder(&format!("evaluation/teacher-{task}")), |new| {
+    done["stage"] = stage.into();
+    publish::folder(&target, |new| {
         let results =
             std::fs::read(folder.join("results.jsonl")).with_context(|| format!("cannot read the results in {}", folder.display()))?;
         publish::file(new.join("results.jsonl"), &results)?;
@@ -109,7 +134,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     if status == Status::Done {
         return Ok(publish::done(&folder)?.context("a stage that is done says so")?["result"].clone());
     }
-    let Loaded { decoder, text, name, .. } = models::open(run, candidate.model, &candidate.origin, candidate.role)?;
+    let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, candidate.model, &candidate.origin, candidate.role)?;
     let rollout = |params: SamplingParams| Rollout {
         text: text.clone(),
         prompt: task.prompt,
@@ -137,7 +162,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
             journal: &folder.join(format!("{kind}.journal")),
         }
         .collect(&mut sampler)?;
-        Ok::<_, anyhow::Error>((collected, shards, sample::source(rollout, name.clone(), hash.clone(), run)))
+        Ok::<_, anyhow::Error>((collected, shards, sample::source(rollout, name.clone(), weights_hash.clone(), run)))
     };
     let parts = [("sampled", collect(&sampled, "sampled", task.n)?), ("greedy", collect(&greedy, "greedy", 1)?)];
     let mut result = Value::Null;
@@ -149,7 +174,9 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
         }
         let per_problem = outcomes(new, problems)?;
         let key = Key::new(run.seed(), "report").name(&candidate.name).name(&task.name);
-        result = summary(&candidate.name, &task.name, task.n, &per_problem, key)?;
+        // Our own samples stand in for a task under a name of their own, so that published figures do not stand beside them.
+        let shown = problems.first().map_or(task.name.as_str(), |p| p.task.as_str());
+        result = summary(&candidate.name, shown, task.n, &per_problem, key)?;
         let mut lines = publish::Lines::open(new.join("results.jsonl"))?;
         for (problem, p) in problems.iter().zip(&per_problem) {
             lines.append(&json!({
@@ -175,6 +202,7 @@ struct PerProblem {
     tokens: usize,
     truncated: usize,
     no_answer: usize,
+    undecided: usize,
     language: f64,
 }
 
@@ -195,6 +223,7 @@ fn outcomes(folder: &Path, problems: &[Arc<Problem>]) -> Result<Vec<PerProblem>>
         let count = |f: &dyn Fn(&Trace) -> bool| traces.iter().filter(|t| f(t)).count();
         let (tokens, truncated) = (traces.iter().map(|t| t.completion_tokens).sum(), count(&|t| t.finish != FinishReason::Stop));
         let no_answer = count(&|t| matches!(t.verdict, Some(Verdict::NoAnswer { .. })));
+        let undecided = count(&|t| matches!(t.verdict, Some(Verdict::Undecided { .. })));
         let language = traces.iter().map(|t| t.language.share).sum();
         let group = Group { problem: problem.id.clone(), traces };
         PerProblem {
@@ -204,6 +233,7 @@ fn outcomes(folder: &Path, problems: &[Arc<Problem>]) -> Result<Vec<PerProblem>>
             tokens,
             truncated,
             no_answer,
+            undecided,
             language,
         }
     };
@@ -214,13 +244,23 @@ fn summary(model: &str, task: &str, n: u32, per_problem: &[PerProblem], key: Key
     let rates: Vec<f64> = per_problem.iter().map(|p| p.sampled.rate()).collect();
     let greedy: Vec<f64> = per_problem.iter().map(|p| f64::from(p.greedy)).collect();
     let majority: Vec<f64> = per_problem.iter().map(|p| p.majority).collect();
-    let attempts = per_problem.iter().map(|p| f64::from(p.sampled.attempts)).sum::<f64>();
-    let share = |sum: f64| if attempts > 0.0 { sum / attempts } else { 0.0 };
-    let mut pass_at_k = Map::new();
-    for k in (0..16).map(|i| 1 << i).filter(|k| *k <= n) {
+    // Every problem has as many attempts, so the mean over problems is that over attempts.
+    let of = |f: &dyn Fn(&PerProblem) -> f64, name: &str| {
+        let values: Vec<f64> = per_problem.iter().map(|p| f(p) / f64::from(p.sampled.attempts).max(1.0)).collect();
+        (mean(&values).unwrap_or(0.0), ci95(&values, key.name(name)))
+    };
+    let (tokens, tokens_ci) = of(&|p| p.tokens as f64, "tokens");
+    let (truncated, truncated_ci) = of(&|p| p.truncated as f64, "truncated");
+    let (no_answer, no_answer_ci) = of(&|p| p.no_answer as f64, "no answer");
+    let (language, language_ci) = of(&|p| p.language, "language");
+    let (mut pass_at_k, mut pass_at_k_ci) = (Map::new(), Map::new());
+    for k in (0..16).map(|i| 1 << i).filter(|k| *k < n).chain([n]) {
         let values: Option<Vec<f64>> = per_problem.iter().map(|p| p.sampled.pass_at(k)).collect();
-        if let Some(value) = values.as_deref().and_then(mean) {
+        if let Some(values) = values
+            && let Some(value) = mean(&values)
+        {
             pass_at_k.insert(k.to_string(), value.into());
+            pass_at_k_ci.insert(k.to_string(), json!(ci95(&values, key.name("pass at k").number(k.into()))));
         }
     }
     Ok(json!({
@@ -233,10 +273,17 @@ fn summary(model: &str, task: &str, n: u32, per_problem: &[PerProblem], key: Key
         "greedy": mean(&greedy),
         "greedy_ci95": ci95(&greedy, key.name("greedy")),
         "maj_at_n": mean(&majority),
+        "maj_at_n_ci95": ci95(&majority, key.name("majority")),
         "pass_at_k": pass_at_k,
-        "mean_tokens": share(per_problem.iter().map(|p| p.tokens as f64).sum()),
-        "truncated": share(per_problem.iter().map(|p| p.truncated as f64).sum()),
-        "no_answer": share(per_problem.iter().map(|p| p.no_answer as f64).sum()),
-        "language_share": share(per_problem.iter().map(|p| p.language).sum()),
+        "pass_at_k_ci95": pass_at_k_ci,
+        "mean_tokens": tokens,
+        "mean_tokens_ci95": tokens_ci,
+        "truncated": truncated,
+        "truncated_ci95": truncated_ci,
+        "no_answer": no_answer,
+        "no_answer_ci95": no_answer_ci,
+        "undecided": of(&|p| p.undecided as f64, "undecided").0,
+        "language_share": language,
+        "language_share_ci95": language_ci,
     }))
 }

@@ -1,8 +1,8 @@
 //! `filter`: keeps the traces worth learning from in `corpus/`, and every other one with its reason in `corpus/dropped/`.
 
 use super::collect::SealedEntries;
-use super::run::{Run, Status, config};
-use super::{sample, show};
+use super::run::{Run, Status, config, shards};
+use super::sample;
 use crate::filter::{Filter, FilterSettings, Outcome};
 use crate::key::Key;
 use crate::publish;
@@ -21,7 +21,7 @@ pub const FOLDER: &str = "corpus";
 pub fn stage(run: &Run, input: Option<&Path>) -> Result<()> {
     let begin = Instant::now();
     let input = match input {
-        Some(path) => config(show::shards(path))?,
+        Some(path) => config(shards(path, [sample::FOLDER, FOLDER]))?,
         None => run.folder(sample::FOLDER),
     };
     let settings = &run.recipe.filter;

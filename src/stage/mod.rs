@@ -16,13 +16,14 @@ pub mod show;
 mod ui;
 
 pub use run::{ConfigError, Interrupted, Run, Status, config};
-pub use ui::{Ui, interrupt_requested, watch_for_interrupts};
+pub use ui::{Ui, complain, interrupt_requested, watch_for_interrupts};
 
 use anyhow::Result;
 use std::path::PathBuf;
 
 /// The whole pipeline, skipping what is done.
 pub fn run_all(run: &Run) -> Result<()> {
+    problems::check_held_out(run)?;
     phase::teacher(run)?;
     if run.recipe.teacher.is_some() {
         sample::stage(run)?;
@@ -33,6 +34,11 @@ pub fn run_all(run: &Run) -> Result<()> {
     evaluate::stage(run)?;
     crate::report::write(&run.dir)?;
     Ok(())
+}
+
+/// The shards to learn from at a path: itself, or a run's corpus or, before there is one, its traces.
+pub fn training_shards(path: &std::path::Path) -> Result<PathBuf> {
+    run::shards(path, [filter::FOLDER, sample::FOLDER])
 }
 
 /// The default folder of a run.

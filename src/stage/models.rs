@@ -8,6 +8,7 @@ use crate::model::{self, Decoder};
 use crate::recipe::Model;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
+use sha2::Digest;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,8 +35,7 @@ pub fn origin(model: &Model) -> Result<Origin> {
     if model.is_fresh() {
         return Ok(Origin::Fresh);
     }
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.as_str(), "" | "0"));
-    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), offline))?))
+    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), false))?))
 }
 
 /// Opens a model; `role` names the draw of a fresh one.
@@ -48,8 +48,28 @@ pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loa
             let decoder = Decoder::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id(), key, &Device::Cpu)?;
             Ok(Loaded { decoder, text, hash: fresh_hash(run, role, model), name: "fresh".to_owned() })
         }
-        Origin::Folder(folder) => config(open_folder(folder)),
+        Origin::Folder(folder) => {
+            let loaded = Loaded { name: name(run, model, folder), ..config(open_folder(folder))? };
+            let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
+            let written = done.as_ref().and_then(|d| d["weights_hash"].as_str());
+            ensure!(
+                written.is_none_or(|hash| hash == loaded.hash),
+                "{}: the weights are not those that the phase wrote: damaged or exchanged; remove its DONE to train it again",
+                folder.display()
+            );
+            Ok(loaded)
+        }
     }
+}
+
+/// A model's name in manifests, without paths of this machine: its phase, its Hub id with the commit, or the folder's own name.
+fn name(run: &Run, model: &Model, folder: &Path) -> String {
+    if let Ok(inside) = folder.strip_prefix(&run.dir) {
+        return inside.display().to_string();
+    }
+    let own = folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let from_hub = folder.parent().is_some_and(|parent| parent.ends_with("snapshots"));
+    if from_hub { format!("{}@{own}", model.model.split('@').next().unwrap_or_default()) } else { own }
 }
 
 /// Opens a model folder with its tokenizer.
@@ -67,18 +87,30 @@ pub fn open_folder(folder: &Path) -> Result<Loaded> {
     Ok(Loaded { decoder, text, hash: model::weights_hash(folder)?, name: folder.display().to_string() })
 }
 
-/// Hash of a model's weights without opening it; a finished phase has it in its `DONE`.
+/// Identity of a model: weights, the numbers of its arithmetic, tokenizer, template and stop ids; a finished phase has it in its `DONE`.
 pub fn hash(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result<String> {
     match origin {
         Origin::Fresh => Ok(fresh_hash(run, role, model)),
         Origin::Folder(folder) => {
             let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
-            match done.as_ref().and_then(|d| d["weights_hash"].as_str()) {
+            match done.as_ref().and_then(|d| d["model_hash"].as_str()) {
                 Some(hash) => Ok(hash.to_owned()),
-                None => config(model::weights_hash(folder)),
+                None => config(folder_hash(folder)),
             }
         }
     }
+}
+
+/// Identity of the model in a folder. What `save_pretrained` may rewrite without changing a result (dtype, version) is no part of it.
+pub fn folder_hash(folder: &Path) -> Result<String> {
+    let text = Text::from_folder(folder)?;
+    let mut hash = sha2::Sha256::new();
+    hash.update(model::weights_hash(folder)?);
+    hash.update(model::Config::load(folder)?.identity());
+    hash.update(text.tokenizer_hash());
+    hash.update(text.template_hash().unwrap_or_default());
+    hash.update(format!("{:?} {}", text.stop_ids(), text.end_id()));
+    Ok(crate::publish::hex(hash))
 }
 
 fn fresh_hash(run: &Run, role: &str, model: &Model) -> String {

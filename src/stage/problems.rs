@@ -102,7 +102,7 @@ pub fn identity(problems: &[Arc<Problem>]) -> String {
 
 /// A generated problem: the n-th of its stream that is, or is not, in the held-out class.
 fn generate(task: Task, key: Key, prefix: &str, n: u64, levels: &[u8], held_out: bool) -> Result<Problem> {
-    if task == Task::Arithmetic {
+    if task == Task::Arithmetic && levels.is_empty() {
         return Ok(arithmetic::problem(key, prefix, n));
     }
     if task == Task::CountdownTiny {
@@ -111,16 +111,23 @@ fn generate(task: Task, key: Key, prefix: &str, n: u64, levels: &[u8], held_out:
     const TRIES: u64 = 1000;
     for attempt in 0..TRIES {
         let index = n * TRIES + attempt;
+        let level = (!levels.is_empty()).then(|| usize::from(*key.name("level").number(index).stream().choose(levels)));
+        let between = |default: (usize, usize)| level.map_or(default, |level| (level, level));
         let problem = match task {
+            Task::Arithmetic => {
+                let problem = arithmetic::problem(key, prefix, index);
+                if !problem.level.is_some_and(|level| levels.contains(&level)) {
+                    continue;
+                }
+                return Ok(Problem { id: crate::problem::ProblemId(format!("arithmetic/{prefix}/{n}")), ..problem });
+            }
             Task::Countdown => {
                 let defaults = countdown::Settings::default();
-                let numbers = if levels.is_empty() { defaults.numbers } else { span(levels) };
-                countdown::problem(key, prefix, index, &countdown::Settings { numbers, ..defaults })?
+                countdown::problem(key, prefix, index, &countdown::Settings { numbers: between(defaults.numbers), ..defaults })?
             }
             _ => {
                 let defaults = knights::Settings::default();
-                let people = if levels.is_empty() { defaults.people } else { span(levels) };
-                knights::problem(key, prefix, index, &knights::Settings { people, ..defaults })?
+                knights::problem(key, prefix, index, &knights::Settings { people: between(defaults.people), ..defaults })?
             }
         };
         if is_held_out(&problem.question) == held_out {
@@ -128,11 +135,6 @@ fn generate(task: Task, key: Key, prefix: &str, n: u64, levels: &[u8], held_out:
         }
     }
     anyhow::bail!("none of {TRIES} draws of {task} was {} the held-out class", if held_out { "in" } else { "outside" })
-}
-
-/// Least and greatest level.
-fn span(levels: &[u8]) -> (usize, usize) {
-    (levels.iter().copied().min().unwrap_or(0).into(), levels.iter().copied().max().unwrap_or(0).into())
 }
 
 /// FNV-1a 64 of the question, modulo 5.
@@ -184,6 +186,31 @@ pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>>
     Ok(problems.into_iter().take(limit).map(Arc::new).collect())
 }
 
+/// Refuses to measure a recipe that trains on problems which it also trains on.
+pub fn check_held_out(run: &Run) -> Result<()> {
+    let recipe = &run.recipe;
+    let trains = recipe.teacher.iter().chain(&recipe.student).any(|m| !m.phases.is_empty());
+    if !trains || recipe.problems.task.is_empty() {
+        return Ok(());
+    }
+    let ProblemSet::Fixed { problems, .. } = ProblemSet::training(run, "sample")? else { return Ok(()) };
+    let trained: std::collections::HashSet<&str> = problems.iter().map(|p| p.question.trim()).collect();
+    for task in &recipe.evaluate.tasks {
+        let held_out = evaluation(run, task)?;
+        let mut both = held_out.iter().filter(|p| trained.contains(p.question.trim()));
+        if let Some(first) = both.next() {
+            return config(Err(anyhow!(
+                "{} of the {} problems of evaluate.{} are also trained on (the first: {}): take them out of problems.file, or evaluate on others",
+                1 + both.count(),
+                held_out.len(),
+                task.name,
+                first.id
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn checked(run: &Run, task: &str, loaded: Result<Loaded>) -> Result<Vec<Problem>> {
     let loaded = config(loaded)?;
     report_unusable(run, task, &loaded)?;
@@ -195,13 +222,18 @@ fn data_folder() -> Option<PathBuf> {
     std::env::var_os("DISTILL_DATA").filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
-/// Problems without a usable reference are listed in the run directory and counted, never dropped in silence.
+/// Problems without a usable reference are listed in the run directory, by task, and counted, never dropped in silence.
 fn report_unusable(run: &Run, task: &str, loaded: &Loaded) -> Result<()> {
+    let path: &Path = &run.dir.join("unusable_problems.json");
+    let mut all = super::run::read_json(path)?.unwrap_or_else(|| serde_json::json!({}));
     let Some(first) = loaded.unusable.first() else {
+        if all.as_object_mut().is_some_and(|all| all.remove(task).is_some()) {
+            crate::publish::json(path, &all)?;
+        }
         return config(if loaded.problems.is_empty() { Err(anyhow!("the file of task {task:?} holds no problems")) } else { Ok(()) });
     };
-    let path: &Path = &run.dir.join("unusable_problems.json");
-    crate::publish::json(path, &loaded.unusable)?;
+    all[task] = serde_json::to_value(&loaded.unusable)?;
+    crate::publish::json(path, &all)?;
     let text = format!(
         "{} of {} problems have no usable reference (the first: {}, {}); they are listed in {}",
         loaded.unusable.len(),

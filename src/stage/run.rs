@@ -49,9 +49,17 @@ impl Run {
     pub fn open(dir: PathBuf, recipe: Recipe, force: bool, ui: Ui) -> Result<Self> {
         let lock = Lock::take(&dir)?;
         let path = dir.join("recipe.toml");
+        let mut as_it_was = String::new();
         if path.exists() {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let before = text.parse::<toml::Table>().with_context(|| format!("{} is not valid TOML", path.display()))?;
+            if toml::to_string(&before)? != text {
+                return config(Err(anyhow!(
+                    "{} is not as a run has written it, and would be overwritten; give the run a folder of its own with --run",
+                    path.display()
+                )));
+            }
+            as_it_was = text;
             let meaning: Vec<Change> = changes(&before, &recipe.resolved).into_iter().filter(|c| c.class == Class::Meaning).collect();
             if !meaning.is_empty() && !force && has_results(&dir)? {
                 let list: Vec<String> = meaning.iter().map(|c| format!("{}: {} -> {}", c.key, c.before, c.after)).collect();
@@ -64,7 +72,9 @@ impl Run {
                 )));
             }
         }
-        publish::file(&path, recipe.to_toml().as_bytes())?;
+        if as_it_was != recipe.to_toml() {
+            publish::file(&path, recipe.to_toml().as_bytes())?;
+        }
         Ok(Self { dir, recipe, ui, _lock: lock })
     }
 
@@ -85,9 +95,12 @@ impl Run {
                 return Ok(if done["extent"] == *extent { Status::Done } else { Status::Extend });
             }
             self.supersede(stage)?;
-        } else if let Some(started) = read_json(&folder.join("STARTED"))?
-            && started["inputs"] != *inputs
-        {
+        } else if let Some(started) = read_json(&folder.join("STARTED"))? {
+            if started["inputs"] != *inputs {
+                self.supersede(stage)?;
+            }
+        } else if folder.is_dir() && has_results(&folder)? {
+            // It lost its marks: what it was made from is unknown, so it is not taken, and not deleted either.
             self.supersede(stage)?;
         }
         publish::json(folder.join("STARTED"), &wanted)?;
@@ -139,6 +152,16 @@ fn has_results(dir: &Path) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The shards at a path: itself, or the first of these folders of a run directory that is finished.
+pub fn shards(path: &Path, folders: [&str; 2]) -> Result<PathBuf> {
+    let inside = folders.map(|folder| path.join(folder));
+    let found = std::iter::once(path).chain(inside.iter().map(PathBuf::as_path)).find(|p| p.is_file() || p.join("manifest.json").exists());
+    found.map(Path::to_path_buf).with_context(|| {
+        let folders: Vec<String> = inside.iter().map(|folder| folder.display().to_string()).collect();
+        format!("{} holds no finished shards (no manifest.json in it, nor in {})", path.display(), folders.join(" or "))
+    })
 }
 
 /// A JSON file, `None` where it does not exist.

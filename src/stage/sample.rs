@@ -12,7 +12,6 @@ use crate::shard::Source;
 use crate::verify::Rules;
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::path::Path;
 use std::time::Instant;
 
 /// Folder of this stage in the run directory.
@@ -43,7 +42,7 @@ pub fn stage(run: &Run) -> Result<()> {
     if status == Status::Done {
         return Ok(());
     }
-    let Loaded { decoder, text, name, .. } = models::open(run, teacher, &origin, "teacher")?;
+    let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, teacher, &origin, "teacher")?;
     let rollout = Rollout {
         text,
         prompt: settings.prompt,
@@ -69,7 +68,7 @@ pub fn stage(run: &Run) -> Result<()> {
         journal: &folder.join("journal"),
     }
     .collect(&mut sampler)?;
-    let source = source(&rollout, name, hash, run);
+    let source = source(&rollout, name, weights_hash, run);
     publish::folder(&folder, |new| {
         let manifest = collected.seal(new, sealed, "traces", source)?;
         let counts = json!({"problems": problems.len(), "attempts": manifest.rows, "tokens": manifest.tokens()});
@@ -81,7 +80,7 @@ pub fn stage(run: &Run) -> Result<()> {
 pub(super) fn source(rollout: &Rollout, model: String, weights_hash: String, run: &Run) -> Source {
     Source {
         distill_version: env!("CARGO_PKG_VERSION").to_owned(),
-        model: Path::new(&model).strip_prefix(&run.dir).map_or(model.clone(), |inside| inside.display().to_string()),
+        model,
         weights_hash: Some(weights_hash),
         tokenizer_hash: Some(rollout.text.tokenizer_hash()),
         template_hash: rollout.text.template_hash(),

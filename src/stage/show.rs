@@ -1,7 +1,7 @@
 //! `show`: look at a run, at shards, at one problem's attempts, at what was dropped and why. Changes nothing.
 
 use super::filter;
-use super::run::{Run, read_json};
+use super::run::{self, Run, read_json};
 use super::sample;
 use crate::publish;
 use crate::recipe::Recipe;
@@ -31,14 +31,6 @@ pub fn show(path: &Path, look: &Look) -> Result<String> {
         return show_dropped(path, rule, look);
     }
     if path.join("recipe.toml").exists() { show_run(path, look) } else { show_shards(path, look) }
-}
-
-/// The traces in a folder: itself, or a run's corpus or, before there is one, its traces.
-pub fn shards(path: &Path) -> Result<PathBuf> {
-    let corpus = path.join(filter::FOLDER);
-    let sampled = path.join(sample::FOLDER);
-    let found = [path, &corpus, &sampled].into_iter().find(|p| p.is_file() || p.join("manifest.json").exists());
-    found.map(Path::to_path_buf).with_context(|| format!("{} holds no finished shards (manifest.json)", path.display()))
 }
 
 /// The folder of the last finished model of a role in a run directory.
@@ -145,7 +137,7 @@ fn plain_pairs(value: &Value) -> String {
 }
 
 fn show_shards(path: &Path, look: &Look) -> Result<String> {
-    let path = shards(path)?;
+    let path = run::shards(path, [filter::FOLDER, sample::FOLDER])?;
     let mut rows = traces(&path)?;
     let manifest = rows.manifest().cloned();
     let first = rows.by_ref().take(look.n).collect::<Result<Vec<Trace>>>()?;
@@ -193,7 +185,7 @@ fn trace_text(trace: &Trace) -> Result<String> {
     if let Some(reason) = trace.other.get("dropped").and_then(|v| serde_json::from_value::<Reason>(v.clone()).ok()) {
         writeln!(out, "   dropped: {reason}")?;
     }
-    writeln!(out, "{}\n{}\n", trace.question, trace.response)?;
+    writeln!(out, "{}\n{}\n", report::harmless(&trace.question), report::harmless(&trace.response))?;
     Ok(out)
 }
 
@@ -206,7 +198,7 @@ fn show_dropped(path: &Path, rule: &str, look: &Look) -> Result<String> {
     for trace in traces(&folder)? {
         let trace = trace?;
         let name = trace.other.get("dropped").and_then(|d| d["rule"].as_str()).unwrap_or_default().to_owned();
-        let matches = name == rule || name.starts_with(&format!("{rule} "));
+        let matches = name == rule || name.strip_prefix(rule).is_some_and(|rest| rest.starts_with('.'));
         *rules.entry(name).or_default() += 1;
         if matches && found.len() < look.n {
             found.push(trace);

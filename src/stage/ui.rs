@@ -1,7 +1,7 @@
 //! What a person sees while a stage works: progress bars and remarks on stderr, and the answer to Ctrl-C.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -12,13 +12,18 @@ pub fn watch_for_interrupts() -> anyhow::Result<()> {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             std::process::exit(143);
         }
-        eprintln!("\nstopping after this step; once more to stop at once");
+        complain("\nstopping after this step; once more to stop at once");
     })?)
 }
 
 /// Whether a stop was asked for.
 pub fn interrupt_requested() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// A line on stderr; where it cannot be written there is nobody to tell.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// How much is shown.
@@ -33,14 +38,14 @@ impl Ui {
     /// A remark on stderr.
     pub fn say(&self, text: &str) {
         if !self.json {
-            eprintln!("{text}");
+            complain(text);
         }
     }
 
     /// A remark for those who asked for more.
     pub fn detail(&self, text: &str) {
         if self.verbose {
-            eprintln!("{text}");
+            complain(text);
         }
     }
 

@@ -10,17 +10,17 @@ const MAX_EXPRESSION: usize = 512;
 /// Deepest nesting of brackets and signs.
 const MAX_DEPTH: usize = 64;
 
-/// How the operators may be written besides ASCII, and LaTeX that means nothing here.
+/// How the operators may be written besides ASCII, and LaTeX that means nothing here: it becomes a space, so that no two numbers grow together.
 const SPELLINGS: [(&str, &str); 14] = [
     ("\\times", "*"),
     ("\\cdot", "*"),
     ("\\div", "/"),
-    ("\\left", ""),
-    ("\\right", ""),
-    ("\\(", ""),
-    ("\\)", ""),
-    ("\\,", ""),
-    ("$", ""),
+    ("\\left", " "),
+    ("\\right", " "),
+    ("\\(", " "),
+    ("\\)", " "),
+    ("\\,", " "),
+    ("$", " "),
     ("×", "*"),
     ("·", "*"),
     ("÷", "/"),

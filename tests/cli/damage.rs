@@ -49,7 +49,7 @@ fn a_damaged_manifest_or_marker_is_named() {
     "#]]);
     std::fs::remove_file(place.path("run/traces/manifest.json")).expect("it was there");
     place.distill("filter run/traces --out kept").fails(expect![[r#"
-        78: error: run/traces holds no finished shards (manifest.json)
+        78: error: run/traces holds no finished shards (no manifest.json in it, nor in run/traces/traces or run/traces/corpus)
     "#]]);
     place.write("run/teacher/base/DONE", "");
     place.distill("run tiny.toml --run run").fails(expect![[r#"

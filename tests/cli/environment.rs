@@ -175,7 +175,7 @@ fn problems_that_cannot_be_read() {
     expect![[r#"
         1 of 2 problems have no usable reference (the first: own.jsonl:2, the reference "three" is not one decimal number); they are listed in out/unusable_problems.json
     "#]].assert_eq(&output.stderr);
-    let listed = json!([{"place": "own.jsonl:2", "id": "own/1", "reason": "the reference \"three\" is not one decimal number"}]);
+    let listed = json!({"own": [{"place": "own.jsonl:2", "id": "own/1", "reason": "the reference \"three\" is not one decimal number"}]});
     assert_eq!(place.json("out/unusable_problems.json"), listed);
     assert_eq!(place.traces("out/traces").len(), 1);
 }

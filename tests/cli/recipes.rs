@@ -39,6 +39,33 @@ fn a_wrong_command_line_exits_2() {
     assert!(!place.path("runs").exists());
 }
 
+/// Settings that would waste a run, or leave its folder, are refused before anything is done.
+#[test]
+fn settings_that_cannot_mean_anything_are_refused() {
+    let place = Place::new();
+    for (setting, part) in [
+        ("control[0].name=\"../../evil\"", "control[0].name must be letters, digits, '-', '_' or '.', got \"../../evil\""),
+        ("control[0].name=sft", "control[0].name must be another name: the report uses this one"),
+        ("evaluate.tasks=[\"../x\"]", "evaluate.tasks must be names of letters, digits, '-', '_' or '.', got \"../x\""),
+        ("evaluate.tasks=[\"arithmetic\",\"arithmetic\"]", "evaluate.tasks: \"arithmetic\" is there twice"),
+        ("problems.levels=[9]", "problems.levels must be from 3 to 5 for arithmetic, got [9]"),
+        ("teacher.phase[1].reference_reset=4", "teacher.phase[1].reference_reset: there is no reference to reset where beta is 0"),
+        ("teacher.phase[1].overlong_penalty={buffer=0,factor=1.0}", "overlong_penalty.buffer must be from 1 to max_tokens, got 0"),
+        ("teacher.phase[1].epsilon=0.0", "teacher.phase[1].epsilon must be more than 0, got 0"),
+        ("sample.max_tokens=128", "max_tokens 128 leaves no room for a prompt in the model's 128 positions"),
+    ] {
+        let mut command = place.command();
+        command.args(["run", "tiny.toml", "--run", "run", "--set", setting]);
+        let output = place.output(setting, &mut command).exits(78);
+        assert!(output.stderr.contains(part), "{setting}: {output:?}");
+    }
+    assert!(!place.path("../evil").exists() && !place.path("x").exists());
+    place.write("mine/recipe.toml", "# mine\nname = \"mine\"\n");
+    let output = place.distill("train-teacher mine/recipe.toml --run mine").exits(78);
+    assert!(output.stderr.contains("mine/recipe.toml is not as a run has written it, and would be overwritten"), "{output:?}");
+    assert!(place.read("mine/recipe.toml").starts_with(b"# mine"));
+}
+
 #[test]
 fn every_problem_of_a_recipe_is_reported_at_once() {
     let place = Place::new();

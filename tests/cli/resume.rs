@@ -118,3 +118,48 @@ fn a_run_directory_in_use_is_a_reason_to_wait() {
         78: error: cannot lock file/.lock: File exists (os error 17)
     "#]]);
 }
+
+/// A journal that holds more attempts than the recipe asks for by now gives as many as are asked for.
+#[test]
+fn fewer_attempts_than_a_journal_holds_are_as_many_as_are_asked_for() {
+    let place = Place::with_run();
+    let sample = |n: u32| format!("sample --teacher {TEACHER} --task arithmetic --limit 100 --max-tokens 24 -n {n} --out s");
+    let command = place.command();
+    let mut shell = std::process::Command::new("sh");
+    let script = "ulimit -f 16; exec \"$0\" \"$@\"";
+    shell.arg("-c").arg(script).arg(command.get_program()).args(sample(4).split(' ')).current_dir(place.path(""));
+    // Without SIGXFSZ being ignored this would end without a message.
+    let full = place.output("a file limit", &mut shell).exits(1);
+    assert!(full.stderr.contains("s/traces/journal was not written: the disk is full or a size limit is reached"), "{full:?}");
+    place.distill(&sample(2)).ok();
+    let traces = place.traces("s/traces");
+    assert_eq!(traces.len(), 200);
+    assert!(traces.iter().all(|t| t.attempt < 2));
+}
+
+/// A stage that lost its marks is neither taken nor deleted.
+#[test]
+fn traces_without_their_marker_are_moved_and_not_deleted() {
+    let place = Place::with_run();
+    let traces = place.lines("run/traces");
+    std::fs::remove_file(place.path("run/traces/DONE")).expect("it was there");
+    place.distill("run tiny.toml --run run").ok();
+    assert_eq!(place.lines("run/superseded/0/traces"), traces);
+    assert_eq!(place.lines("run/traces"), traces, "the same draws give the same traces");
+}
+
+#[test]
+fn a_recipe_that_trains_on_what_it_measures_is_refused() {
+    let place = Place::new();
+    let own = "{\"question\": \"what is 1+2\", \"answer\": \"3\"}\n";
+    place.write("own.jsonl", own);
+    place.write("held.jsonl", own);
+    let recipe = String::from_utf8(place.read("tiny.toml")).expect("text").replace("[cold_start]\ntraces = 60", "");
+    let recipe = recipe.replace("data = \"cold-start\"", "data = \"own-traces\"");
+    let recipe = recipe.replace("task = \"arithmetic\"", "file = \"own.jsonl\"\nverify = \"number\"");
+    let recipe =
+        recipe.replace("tasks = [\"arithmetic\"]", "tasks = [\"test\"]").replace("arithmetic = {", "test = { file = \"held.jsonl\",");
+    place.write("leak.toml", recipe);
+    let output = place.distill("run leak.toml --run leak").exits(78);
+    assert!(output.stderr.contains("1 of the 1 problems of evaluate.test are also trained on"), "{output:?}");
+}
