@@ -29,6 +29,11 @@ fn endless() -> Arc<Text> {
 
 fn main() {
     let options = common::Options::read();
+    // As the program runs: on a thread of the pool.
+    rayon::scope(|_| bench(&options));
+}
+
+fn bench(options: &common::Options) {
     for bench in common::benches() {
         for batch in [1, 64, 256] {
             if !options.wants(&format!("{}/decode/{batch}", bench.name)) {

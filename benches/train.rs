@@ -8,6 +8,11 @@ use distill::train::{AdamWSettings, Example, Learner, Seeds};
 
 fn main() {
     let options = common::Options::read();
+    // As the program runs: on a thread of the pool.
+    rayon::scope(|_| bench(&options));
+}
+
+fn bench(options: &common::Options) {
     for bench in common::benches() {
         let (rows, length) = bench.train;
         if !options.wants(&format!("{}/train/{rows}", bench.name)) {

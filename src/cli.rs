@@ -117,10 +117,16 @@ fn quoted(argument: &str) -> String {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    // 0 is all cores. The stack is that of a main thread, since one of these is what everything runs on.
+    let threads = cli.shared.threads.map_or(0, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(8 << 20);
+    config(pool.build_global().context("cannot start the threads; give fewer with --threads"))?;
+    // From inside the pool a parallel loop begins at once; from outside, each one waits for a worker to wake.
+    rayon::scope(|_| dispatch(cli))
+}
+
+fn dispatch(cli: Cli) -> Result<()> {
     let shared = cli.shared;
-    if let Some(threads) = shared.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("cannot start the threads")?;
-    }
     match cli.command.unwrap_or(Command::Run { recipe: None }) {
         Command::Run { recipe } => {
             let recipe = match recipe {

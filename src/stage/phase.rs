@@ -327,7 +327,7 @@ impl Demonstration {
 fn demonstrations(place: &Path) -> Result<Vec<Demonstration>> {
     let sources = if place.is_dir() { Manifest::load(place)?.sources } else { Vec::new() };
     let style = |trace: &Trace| {
-        let prompt = sources.get(trace.source as usize).map(|source| source.sampling["prompt"].clone()).filter(|p| !p.is_null());
+        let prompt = sources.get(trace.source).map(|source| source.sampling["prompt"].clone()).filter(|p| !p.is_null());
         prompt
             .map_or(Ok(PromptStyle::Plain), serde_json::from_value)
             .with_context(|| format!("trace {}: its source's prompt style", trace.id))
