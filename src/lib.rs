@@ -6,6 +6,7 @@ pub mod cli;
 pub mod filter;
 pub mod hub;
 pub mod key;
+pub mod lanes;
 pub mod measure;
 pub mod metric;
 pub mod model;

@@ -140,8 +140,11 @@ impl Options {
                 name => options.filter = name.to_owned(),
             }
         }
-        // SAFETY: nothing else runs yet. candle reads this where it multiplies.
-        unsafe { std::env::set_var("RAYON_NUM_THREADS", options.threads.to_string()) };
+        // SAFETY: nothing else runs yet. candle reads the first where it multiplies; the second is as the program has it.
+        unsafe {
+            std::env::set_var("RAYON_NUM_THREADS", options.threads.to_string());
+            std::env::set_var("CANDLE_NUM_THREADS", "1");
+        }
         rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global().expect("no other pool was started");
         options
     }

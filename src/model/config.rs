@@ -80,6 +80,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether the weights fit into a core's cache: work on several sequences is then cut by sequence, for larger models inside each operation.
+    pub fn is_small(&self) -> bool {
+        self.parameters() <= 4 << 20
+    }
+
     /// Everything that the arithmetic depends on, as text.
     pub fn identity(&self) -> String {
         format!("{:?}", Self { json: Map::new(), ..self.clone() })

@@ -5,6 +5,7 @@
 
 use super::choice::{Choice, SamplingParams, choose};
 use crate::key::Key;
+use crate::lanes;
 use crate::model::text::Text;
 use crate::model::{Decoder, KvCache, Packed, Prefix, Rows};
 use crate::trace::{Completion, FinishReason};
@@ -58,11 +59,15 @@ pub struct LocalSampler {
     decoder: Decoder,
     text: Arc<Text>,
     stop_ids: Vec<u32>,
-    cache: KvCache,
+    /// Slot s is slot s / lanes of cache s mod lanes: each lane decodes its own rows, on one thread from embedding to choice.
+    caches: Vec<KvCache>,
     capacity: usize,
     usage: Usage,
     stop: fn() -> bool,
 }
+
+/// Rows from which on a lane of its own pays.
+const LANE_ROWS: usize = 16;
 
 /// Prompt tokens that are computed together, at most; a longer prompt goes alone.
 const PREFILL_TOKENS: usize = 4096;
@@ -85,8 +90,11 @@ impl LocalSampler {
     /// `decoder` may share its memory with one that is being trained: the next step then uses the new weights.
     pub fn new(decoder: &Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
         let capacity = capacity.min(decoder.config().max_positions);
-        let cache = KvCache::new(decoder.config(), slots.max(1), capacity, decoder.device())?;
-        Ok(Self { decoder: decoder.frozen()?, stop_ids: text.stop_ids(), text, cache, capacity, usage: Usage::default(), stop: || false })
+        let slots = slots.max(1);
+        let lanes = if decoder.config().is_small() { lanes::count().min(slots / LANE_ROWS).max(1) } else { 1 };
+        let cache = |lane| KvCache::new(decoder.config(), (slots + lanes - 1 - lane) / lanes, capacity, decoder.device());
+        let caches = (0..lanes).map(cache).collect::<Result<_>>()?;
+        Ok(Self { decoder: decoder.frozen()?, stop_ids: text.stop_ids(), text, caches, capacity, usage: Usage::default(), stop: || false })
     }
 
     /// Makes `run` return as soon as `stop` is true between two steps: running attempts are dropped, and can be sampled again to the same tokens.
@@ -112,7 +120,7 @@ impl LocalSampler {
         next: &mut dyn FnMut() -> Result<Next>,
         done: &mut dyn FnMut(Attempt) -> Result<()>,
     ) -> Result<()> {
-        let mut free: Vec<usize> = (0..self.cache.slots()).rev().collect();
+        let mut free: Vec<usize> = (0..self.caches.iter().map(KvCache::slots).sum()).rev().collect();
         let mut running: Vec<Running> = Vec::new();
         let mut last: Option<(Arc<Prompt>, Prefix)> = None;
         let mut ended = false;
@@ -186,7 +194,8 @@ impl LocalSampler {
                 let (_, prefix) =
                     prefixes.iter().find(|(p, _)| Arc::ptr_eq(p, &prompt)).expect("every prompt of the chunk was computed just now");
                 let slot = free.pop().expect("no more requests are taken than slots are free");
-                self.cache.start(slot, prefix, &self.decoder)?;
+                let lanes = self.caches.len();
+                self.caches[slot % lanes].start(slot / lanes, prefix, &self.decoder)?;
                 let key = prompt.key.number(u64::from(attempt));
                 let choice = choose(&prefix.logits, params, key, 0);
                 let mut attempt = Running { prompt, attempt, key, slot, tokens: Vec::new(), logprobs: Vec::new() };
@@ -200,20 +209,33 @@ impl LocalSampler {
 
     /// One decode step for all running attempts.
     fn step(&mut self, running: &mut [Running], params: &SamplingParams) -> Result<()> {
-        let rows = Rows {
-            tokens: running.iter().map(|r| *r.tokens.last().expect("a running attempt has its first token")).collect(),
-            slots: running.iter().map(|r| r.slot).collect(),
+        let n = self.caches.len();
+        let mut of_lane: Vec<Vec<usize>> = vec![Vec::new(); n];
+        for (i, r) in running.iter().enumerate() {
+            of_lane[r.slot % n].push(i);
+        }
+        let (decoder, all) = (&self.decoder, &*running);
+        let decode = |(cache, rows): (&mut KvCache, Vec<usize>)| -> Result<Vec<(usize, Option<Choice>)>> {
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let running = || rows.iter().map(|i| &all[*i]);
+            let step = Rows {
+                tokens: running().map(|r| *r.tokens.last().expect("a running attempt has its first token")).collect(),
+                slots: running().map(|r| r.slot / n).collect(),
+            };
+            let logits = decoder.decode(&step, cache)?;
+            let vocabulary = logits.dim(1)?;
+            let logits = logits.flatten_all()?.to_vec1::<f32>()?; // (B V)
+            let choices = rows.par_iter().zip(logits.par_chunks_exact(vocabulary)).with_min_len(8);
+            Ok(choices.map(|(i, row)| (*i, choose(row, params, all[*i].key, all[*i].tokens.len() as u32))).collect())
         };
-        let logits = self.decoder.decode(&rows, &mut self.cache)?;
-        let vocabulary = logits.dim(1)?;
-        let logits = logits.flatten_all()?.to_vec1::<f32>()?; // (B V)
+        let chosen = lanes::map(self.caches.iter_mut().zip(of_lane).collect(), decode);
         self.usage.steps += 1;
-        let choices: Vec<_> = running
-            .par_iter()
-            .zip(logits.par_chunks_exact(vocabulary))
-            .with_min_len(8)
-            .map(|(r, row)| choose(row, params, r.key, r.tokens.len() as u32))
-            .collect();
+        let mut choices: Vec<Option<Choice>> = vec![None; running.len()];
+        for (i, choice) in chosen.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            choices[i] = choice;
+        }
         for (attempt, choice) in running.iter_mut().zip(choices) {
             self.push(attempt, choice)?;
         }

@@ -2,9 +2,13 @@
 //!
 //! A loss is given as its derivatives by each token's log-probability, entropy and KL: the loops compute formulas on plain numbers, and
 //! only this file turns them into gradients. Sequences are packed without padding; a micro-batch is bounded by its tokens.
+//!
+//! A small model's operations are too short to be worth splitting over threads one by one: a thread that waits for the next has to be woken each
+//! time. So a micro-batch of a small model is cut into shares, each thread takes whole shares, and their gradients are added in order.
 
 use super::optimizer::{AdamW, AdamWSettings};
-use crate::model::{Decoder, Packed};
+use crate::lanes;
+use crate::model::{Decoder, Packed, Parameter, TokenStats};
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
@@ -96,11 +100,9 @@ impl Learner {
         let mut all = Values::default();
         let model = model.frozen()?;
         for range in self.micro_batches(examples) {
-            let (stats, _) = stats(&model, &examples[range], temperature, None)?;
-            let values = read(&stats)?;
-            all.logprobs.extend(values.logprobs);
-            all.entropy.extend(values.entropy);
-            all.kl.extend(values.kl);
+            for share in self.forward(&model, &examples[range], temperature, None)? {
+                all.extend(share.values()?);
+            }
         }
         Ok(all)
     }
@@ -116,32 +118,36 @@ impl Learner {
         reference: Option<&Decoder>,
         seeds: &mut dyn FnMut(std::ops::Range<usize>, Values) -> Result<Seeds>,
     ) -> Result<()> {
+        let reference = reference.map(Decoder::frozen).transpose()?;
         for range in self.micro_batches(examples) {
-            let (stats, targets) = stats(&self.decoder, &examples[range.clone()], temperature, reference)?;
-            let seeds = seeds(range, read(&stats)?)?;
-            let weigh = |column: &Tensor, seed: &[f32]| -> Result<Tensor> {
+            let shares = self.forward(&self.decoder, &examples[range.clone()], temperature, reference.as_ref())?;
+            let (mut values, mut ends) = (Values::default(), Vec::with_capacity(shares.len()));
+            for share in &shares {
+                values.extend(share.values()?);
+                ends.push(values.logprobs.len());
+            }
+            let targets = values.logprobs.len();
+            let seeds = seeds(range, values)?;
+            for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.kl.as_ref()].into_iter().flatten() {
                 ensure!(seed.len() == targets, "{} derivatives for {targets} targets", seed.len());
-                Ok((column * Tensor::from_slice(seed, targets, column.device())?)?.sum_all()?)
-            };
-            let mut loss = weigh(&stats.logprobs, &seeds.logprobs)?;
-            if let Some(seed) = &seeds.entropy {
-                loss = (loss + weigh(&stats.entropy, seed)?)?;
             }
-            if let Some(seed) = &seeds.kl {
-                loss = (loss + weigh(&stats.kl, seed)?)?;
-            }
-            let mut store = loss.backward()?;
-            let fresh =
-                self.optimizer.parameters().iter().map(|p| {
-                    store.remove(&p.var).with_context(|| format!("parameter {} has no gradient: the graph is cut before it", p.name))
-                });
-            let fresh = fresh.collect::<Result<Vec<_>>>()?;
+            let parameters = self.optimizer.parameters();
+            let shares = shares.into_iter().zip(ends).collect();
+            let gradients = lanes::map(shares, |(share, end): (Share, usize)| share.backward(&seeds, end, parameters));
+            let fresh = gradients.into_iter().reduce(|sum, next| add(&sum?, &next?)).context("a micro-batch has a share")??;
             self.gradients = Some(match self.gradients.take() {
                 None => fresh,
-                Some(sum) => sum.iter().zip(&fresh).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?,
+                Some(sum) => add(&sum, &fresh)?,
             });
         }
         Ok(())
+    }
+
+    /// The shares of a micro-batch, each with its part of the graph. How it is cut depends on model and examples alone, never on threads.
+    fn forward(&self, model: &Decoder, examples: &[Example], temperature: f32, reference: Option<&Decoder>) -> Result<Vec<Share>> {
+        let small = model.config().is_small();
+        let wanted = examples.iter().map(|e| e.tokens.len()).sum::<usize>().div_ceil(if small { SHARE_TOKENS } else { usize::MAX });
+        lanes::map(cut(examples, wanted), |range| Share::new(model, &examples[range], temperature, reference)).into_iter().collect()
     }
 
     /// One optimiser step with the accumulated gradient; returns its norm before clipping. Without any gradient nothing happens: 0.
@@ -153,36 +159,86 @@ impl Learner {
     }
 }
 
-/// Statistics of all targets of `examples`, and their number.
-fn stats(
-    model: &Decoder,
-    examples: &[Example],
-    temperature: f32,
-    reference: Option<&Decoder>,
-) -> Result<(crate::model::TokenStats, usize)> {
-    let (mut rows, mut targets, mut from) = (Vec::new(), Vec::new(), 0u32);
-    for example in examples {
-        let n = example.tokens.len();
-        ensure!(example.completion > 0 && example.completion <= n, "a completion starts at {} of {n} tokens", example.completion);
-        rows.extend((example.completion..n).map(|t| from + t as u32 - 1));
-        targets.extend_from_slice(&example.tokens[example.completion..]);
-        from += n as u32;
-    }
-    ensure!(!targets.is_empty(), "a micro-batch has no target token: every completion in it is empty");
-    let packed = Packed::new(examples.iter().map(|e| &e.tokens[..]))?;
-    let hidden = model.select(&model.hidden(&packed)?, rows.clone())?; // (targets, D)
-    let stats = match reference {
-        Some(reference) => {
-            let reference = reference.frozen()?;
-            let reference_hidden = reference.select(&reference.hidden(&packed)?, rows)?;
-            model.token_stats(&hidden, &targets, temperature, Some((&reference_hidden, &reference)))?
+/// Tokens of a share, about. Each share has a gradient of every parameter.
+const SHARE_TOKENS: usize = 320;
+
+/// Cuts examples into `wanted` ranges of about as many tokens each; fewer where there are fewer examples.
+fn cut(examples: &[Example], wanted: usize) -> Vec<std::ops::Range<usize>> {
+    let total: usize = examples.iter().map(|e| e.tokens.len()).sum();
+    let (mut ranges, mut from, mut tokens) = (Vec::with_capacity(wanted), 0, 0);
+    for (i, example) in examples.iter().enumerate() {
+        tokens += example.tokens.len();
+        if tokens * wanted >= total * (ranges.len() + 1) {
+            ranges.push(from..i + 1);
+            from = i + 1;
         }
-        None => model.token_stats(&hidden, &targets, temperature, None)?,
-    };
-    Ok((stats, targets.len()))
+    }
+    ranges
 }
 
-fn read(stats: &crate::model::TokenStats) -> Result<Values> {
-    let column = |t: &Tensor| Ok::<_, anyhow::Error>(t.to_vec1::<f32>()?);
-    Ok(Values { logprobs: column(&stats.logprobs)?, entropy: column(&stats.entropy)?, kl: column(&stats.kl)? })
+/// A part of a micro-batch after its forward pass.
+struct Share {
+    stats: TokenStats,
+}
+
+impl Share {
+    /// Statistics of all targets of `examples`.
+    fn new(model: &Decoder, examples: &[Example], temperature: f32, reference: Option<&Decoder>) -> Result<Self> {
+        let (mut rows, mut targets, mut from) = (Vec::new(), Vec::new(), 0u32);
+        for example in examples {
+            let n = example.tokens.len();
+            ensure!(example.completion > 0 && example.completion <= n, "a completion starts at {} of {n} tokens", example.completion);
+            rows.extend((example.completion..n).map(|t| from + t as u32 - 1));
+            targets.extend_from_slice(&example.tokens[example.completion..]);
+            from += n as u32;
+        }
+        ensure!(!targets.is_empty(), "a micro-batch has no target token: every completion in it is empty");
+        let packed = Packed::new(examples.iter().map(|e| &e.tokens[..]))?;
+        let hidden = model.select(&model.hidden(&packed)?, rows.clone())?; // (targets, D)
+        let stats = match reference {
+            Some(reference) => {
+                let reference_hidden = reference.select(&reference.hidden(&packed)?, rows)?;
+                model.token_stats(&hidden, &targets, temperature, Some((&reference_hidden, reference)))?
+            }
+            None => model.token_stats(&hidden, &targets, temperature, None)?,
+        };
+        Ok(Self { stats })
+    }
+
+    fn values(&self) -> Result<Values> {
+        let column = |t: &Tensor| Ok::<_, anyhow::Error>(t.to_vec1::<f32>()?);
+        Ok(Values { logprobs: column(&self.stats.logprobs)?, entropy: column(&self.stats.entropy)?, kl: column(&self.stats.kl)? })
+    }
+
+    /// Gradient of each parameter, given the derivatives by this share's targets, which end at `end` of the micro-batch's.
+    fn backward(self, seeds: &Seeds, end: usize, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
+        let targets = self.stats.logprobs.dim(0)?;
+        let weigh = |column: &Tensor, seed: &[f32]| -> Result<Tensor> {
+            Ok((column * Tensor::from_slice(&seed[end - targets..end], targets, column.device())?)?.sum_all()?)
+        };
+        let mut loss = weigh(&self.stats.logprobs, &seeds.logprobs)?;
+        if let Some(seed) = &seeds.entropy {
+            loss = (loss + weigh(&self.stats.entropy, seed)?)?;
+        }
+        if let Some(seed) = &seeds.kl {
+            loss = (loss + weigh(&self.stats.kl, seed)?)?;
+        }
+        let mut store = loss.backward()?;
+        let gradient = |p: &Parameter| {
+            store.remove(&p.var).with_context(|| format!("parameter {} has no gradient: the graph is cut before it", p.name))
+        };
+        parameters.iter().map(gradient).collect()
+    }
+}
+
+impl Values {
+    fn extend(&mut self, more: Self) {
+        self.logprobs.extend(more.logprobs);
+        self.entropy.extend(more.entropy);
+        self.kl.extend(more.kl);
+    }
+}
+
+fn add(a: &[Tensor], b: &[Tensor]) -> Result<Vec<Tensor>> {
+    Ok(a.iter().zip(b).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?)
 }

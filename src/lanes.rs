@@ -1,0 +1,63 @@
+//! Independent pieces of work, each on one thread from its beginning to its end.
+//!
+//! Splitting every short loop over threads costs more in waking and waiting than it gains. Where the pieces are independent, a lane takes whole
+//! ones: inside it a parallel loop finds one thread only and runs through. What a piece computes does not depend on the lane, nor on how many there are.
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use std::sync::OnceLock;
+
+/// Lanes that can work at once: the threads that the program was given.
+pub fn count() -> usize {
+    rayon::current_num_threads()
+}
+
+/// `f` of each item, in the order of the items; the i-th is done in lane i modulo their number.
+pub fn map<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let lanes = lanes();
+    if items.len() < 2 || lanes.len() < 2 {
+        return items.into_iter().map(f).collect();
+    }
+    let mut of_lane: Vec<Vec<(usize, T)>> = lanes.iter().map(|_| Vec::new()).collect();
+    let n = items.len();
+    for (i, item) in items.into_iter().enumerate() {
+        of_lane[i % lanes.len()].push((i, item));
+    }
+    let done: Vec<Vec<(usize, R)>> = lanes
+        .par_iter()
+        .zip(of_lane)
+        .with_max_len(1)
+        .map(|(lane, items)| lane.install(|| items.into_iter().map(|(i, item)| (i, f(item))).collect()))
+        .collect();
+    let mut results: Vec<Option<R>> = (0..n).map(|_| None).collect();
+    for (i, result) in done.into_iter().flatten() {
+        results[i] = Some(result);
+    }
+    results.into_iter().map(|r| r.expect("every item was given to one lane")).collect()
+}
+
+/// One pool of one thread per lane, started at the first use; none where the threads cannot be had, and then everything runs where it is called.
+fn lanes() -> &'static [ThreadPool] {
+    static LANES: OnceLock<Vec<ThreadPool>> = OnceLock::new();
+    // Inside a lane there is one thread, and pieces are not cut further.
+    if count() < 2 {
+        return &[];
+    }
+    LANES.get_or_init(|| {
+        let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(8 << 20).build();
+        (0..count()).map(|_| pool()).collect::<Result<_, _>>().unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_stand_in_the_order_of_the_items_and_lanes_do_not_nest() {
+        for n in [0, 1, 2, 7, 100] {
+            let nested = map((0..n).collect(), |i: usize| map(vec![i, i + 1], |j| 2 * j));
+            assert_eq!(nested, (0..n).map(|i| vec![2 * i, 2 * i + 2]).collect::<Vec<_>>());
+        }
+    }
+}
