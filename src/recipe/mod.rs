@@ -78,8 +78,20 @@ pub struct Model {
     /// Of a fresh model.
     pub shape: Option<Shape>,
     pub phases: Vec<Phase>,
+    /// Whose chat template it talks in: its own, or (a student's) the teacher's.
+    pub template: TemplateOf,
     /// Longest sequence that is trained on, prompt included; 0 is what the model's positions allow.
     pub max_length: usize,
+}
+
+/// Where a model's chat template comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateOf {
+    #[default]
+    Own,
+    /// Template and, where both share a vocabulary, control tokens.
+    Teacher,
 }
 
 impl Model {
@@ -234,6 +246,12 @@ fn check_whole(t: &Table, recipe: &Recipe) {
             }
         }
     }
+    if recipe.teacher.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
+        t.problem("teacher.template: the teacher has its own; student.template can be \"teacher\"".into());
+    }
+    if recipe.teacher.is_none() && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
+        t.problem("student.template is \"teacher\", but [teacher] is missing".into());
+    }
     if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
         t.problem(format!("control: two controls are named {name:?}"));
     }
@@ -345,10 +363,14 @@ fn read_model(t: &mut Table) -> Model {
         model: t.required("model", "a folder, a Hub id, or \"fresh\""),
         revision: t.optional("revision"),
         shape: t.optional("shape"),
+        template: t.or("template", TemplateOf::Own),
         max_length: t.or("max_length", 0),
         phases: t.tables("phase", phases::read),
     };
     let fresh = model.is_fresh();
+    if model.template == TemplateOf::Teacher && fresh {
+        t.problem(format!("{}: a fresh model has the embedded tokenizer and its template", t.path("template")));
+    }
     if fresh != model.shape.is_some() && !model.model.is_empty() {
         let text = if fresh { "a fresh model needs [shape]" } else { "[shape] is for model = \"fresh\" only: a checkpoint has its own" };
         t.problem(format!("{}: {text}", t.path("shape")));

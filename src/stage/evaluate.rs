@@ -9,7 +9,7 @@ use crate::key::Key;
 use crate::metric::{Outcome, ci95, maj_at_n, mean};
 use crate::problem::Problem;
 use crate::publish;
-use crate::recipe::{EvaluationTask, Model};
+use crate::recipe::{EvaluationTask, Model, Recipe};
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, SamplingParams};
@@ -46,37 +46,53 @@ pub fn stage(run: &Run) -> Result<()> {
 
 /// The models of a run in the order of the report.
 pub fn candidates(run: &Run) -> Result<Vec<Candidate<'_>>> {
-    let mut all = Vec::new();
-    let phase_folder = |role: &str, name: &str| Origin::Folder(run.folder(&format!("{role}/{name}")));
-    if let Some(model) = &run.recipe.teacher {
+    let before_grpo = |model: &Model| match model.phases.iter().position(|p| p.is_grpo()) {
+        Some(i) if i > 0 => Ok(Origin::Folder(run.folder(&format!("teacher/{}", model.phases[i - 1].name)))),
+        _ => models::origin(model),
+    };
+    names(&run.recipe)
+        .into_iter()
+        .map(|(name, role)| {
+            let model = if role == "teacher" { &run.recipe.teacher } else { &run.recipe.student };
+            let model = model.as_ref().context("a model is named that the recipe has")?;
+            let last_on_corpus = model.phases.iter().rfind(|p| p.uses_corpus());
+            let origin = match name.as_str() {
+                "base" => before_grpo(model)?,
+                "student-base" => phase::before_corpus(run, model)?.context("a student has a model before its corpus phase")?,
+                "student-sft" => {
+                    let phase = last_on_corpus.context("a student has a phase on the corpus")?;
+                    Origin::Folder(run.folder(&format!("student/{}", phase.name)))
+                }
+                "teacher" | "student" => models::last_folder(run, model, role)?,
+                control => Origin::Folder(run.folder(&format!("controls/{}", control.trim_start_matches("student-")))),
+            };
+            Ok(Candidate { name, role, model, origin })
+        })
+        .collect()
+}
+
+/// The models of a recipe by name and role, in the order of the report.
+pub fn names(recipe: &Recipe) -> Vec<(String, &'static str)> {
+    let mut all: Vec<(String, &'static str)> = Vec::new();
+    if let Some(model) = &recipe.teacher {
         let grpo = model.phases.iter().position(|p| p.is_grpo());
-        if let Some(i) = grpo
-            && i > 0
-        {
-            let origin = phase_folder("teacher", &model.phases[i - 1].name);
-            all.push(Candidate { name: "base".into(), role: "teacher", model, origin });
-        } else if grpo == Some(0) && !model.is_fresh() {
-            all.push(Candidate { name: "base".into(), role: "teacher", model, origin: models::origin(model)? });
+        if grpo.is_some_and(|i| i > 0 || !model.is_fresh()) {
+            all.push(("base".into(), "teacher"));
         }
-        all.push(Candidate { name: "teacher".into(), role: "teacher", model, origin: models::last_folder(run, model, "teacher")? });
+        all.push(("teacher".into(), "teacher"));
     }
-    if let Some(model) = &run.recipe.student {
-        if let Some(origin) = phase::before_corpus(run, model)? {
-            all.push(Candidate { name: "student-base".into(), role: "student", model, origin });
+    if let Some(model) = &recipe.student {
+        let corpus = model.phases.iter().position(|p| p.uses_corpus());
+        if corpus.is_some_and(|i| i > 0 || !model.is_fresh()) {
+            all.push(("student-base".into(), "student"));
         }
-        for control in &run.recipe.controls {
-            let origin = phase_folder("controls", &control.name);
-            all.push(Candidate { name: format!("student-{}", control.name), role: "student", model, origin });
+        all.extend(recipe.controls.iter().map(|control| (format!("student-{}", control.name), "student")));
+        if model.phases.iter().rposition(|p| p.uses_corpus()).is_some_and(|last| last + 1 < model.phases.len()) {
+            all.push(("student-sft".into(), "student"));
         }
-        if let Some(last) = model.phases.iter().rposition(|p| p.uses_corpus())
-            && last + 1 < model.phases.len()
-        {
-            let origin = phase_folder("student", &model.phases[last].name);
-            all.push(Candidate { name: "student-sft".into(), role: "student", model, origin });
-        }
-        all.push(Candidate { name: "student".into(), role: "student", model, origin: models::last_folder(run, model, "student")? });
+        all.push(("student".into(), "student"));
     }
-    Ok(all)
+    all
 }
 
 /// Takes over a stored evaluation as the teacher's, so that a student can be compared with it.

@@ -5,7 +5,7 @@ use crate::hub;
 use crate::key::Key;
 use crate::model::text::Text;
 use crate::model::{self, Decoder};
-use crate::recipe::Model;
+use crate::recipe::{Model, TemplateOf};
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use sha2::Digest;
@@ -49,7 +49,7 @@ pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loa
             Ok(Loaded { decoder, text, hash: fresh_hash(run, role, model), name: "fresh".to_owned() })
         }
         Origin::Folder(folder) => {
-            let loaded = Loaded { name: name(run, model, folder), ..config(open_folder(folder))? };
+            let loaded = Loaded { name: name(run, model, folder), ..config(open_folder(folder, takes_over(run, model, folder)?))? };
             let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
             let written = done.as_ref().and_then(|d| d["weights_hash"].as_str());
             ensure!(
@@ -72,9 +72,25 @@ fn name(run: &Run, model: &Model, folder: &Path) -> String {
     if from_hub { format!("{}@{own}", model.model.split('@').next().unwrap_or_default()) } else { own }
 }
 
-/// Opens a model folder with its tokenizer.
-pub fn open_folder(folder: &Path) -> Result<Loaded> {
-    let text = Arc::new(Text::from_folder(folder)?);
+/// The teacher's text where a student that is not yet trained is to talk like it; what a phase has left in the run talks so already.
+fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
+    if model.template == TemplateOf::Own || folder.starts_with(&run.dir) {
+        return Ok(None);
+    }
+    let teacher = run.recipe.teacher.as_ref().context("a recipe that names its teacher's template has a teacher")?;
+    Ok(Some(match origin(teacher)? {
+        Origin::Fresh => Text::tiny(),
+        Origin::Folder(folder) => config(Text::from_folder(&folder))?,
+    }))
+}
+
+/// Opens a model folder with its tokenizer, talking like `teacher` where one is given.
+fn open_folder(folder: &Path, teacher: Option<Text>) -> Result<Loaded> {
+    let text = Text::from_folder(folder)?;
+    let text = Arc::new(match teacher {
+        Some(teacher) => text.with_template_of(&teacher)?,
+        None => text,
+    });
     text.check_special()?;
     let decoder = model::load(folder, &Device::Cpu)?;
     let rows = decoder.config().vocab_size;
@@ -95,7 +111,14 @@ pub fn hash(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result<Str
             let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
             match done.as_ref().and_then(|d| d["model_hash"].as_str()) {
                 Some(hash) => Ok(hash.to_owned()),
-                None => config(folder_hash(folder)),
+                None => {
+                    let hash = config(folder_hash(folder))?;
+                    let teacher = takes_over(run, model, folder)?;
+                    Ok(teacher.map_or_else(
+                        || hash.clone(),
+                        |t| format!("{hash} talking as {} {}", t.tokenizer_hash(), t.template_hash().unwrap_or_default()),
+                    ))
+                }
             }
         }
     }

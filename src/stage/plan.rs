@@ -1,12 +1,14 @@
 //! `--plan`: what a run would do and what it needs, without doing any of it.
 //!
-//! Times are bounds from the products that this machine reaches right now, not promises: a run can only be slower.
+//! Times are those of the products alone, at the rate that this machine reaches right now and with every sequence at full length: what is not a
+//! product makes a run slower, what ends early makes it faster. They say whether a run takes an hour or a week.
 
-use super::show;
+use super::{evaluate, filter, show};
 use crate::hub;
 use crate::model::{Config, KvCache, text::Text};
 use crate::publish;
 use crate::recipe::{Method, Model, Recipe};
+use crate::tasks::Task;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -22,9 +24,24 @@ struct Stage {
     what: String,
     /// Bytes at least; `None` where the model's configuration is not here.
     memory: Option<usize>,
-    /// Floating-point operations at most.
+    /// Floating-point operations at most; `None` where the number of problems or the model is not known here.
     flops: Option<f64>,
+    /// Bytes on disk while it runs, and what it leaves.
+    disk: Option<(usize, usize)>,
 }
+
+impl Stage {
+    fn seconds(&self, rate: f64) -> Option<f64> {
+        self.flops.map(|f| f / rate)
+    }
+}
+
+/// Bytes of a sampled token on disk: text, id and log-probability, compressed; 2.9 to 4.7 in the shards of a run of the tiny recipe.
+const TOKEN_BYTES: usize = 5;
+/// Bytes per parameter that a phase keeps: its model, in f32.
+const MODEL_BYTES: usize = 4;
+/// Bytes per parameter of a resumable state, which is there twice while a new one takes the old one's place.
+const STATE_BYTES: usize = 12;
 
 /// The plan as text or JSON.
 pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
@@ -34,26 +51,41 @@ pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
     if json {
         let rows: Vec<Value> = stages
             .iter()
-            .map(|s| json!({"stage": s.name, "state": s.state, "what": s.what, "memory_bytes": s.memory, "seconds_at_least": s.flops.map(|f| f / rate)}))
+            .map(|s| json!({"stage": s.name, "state": s.state, "what": s.what, "memory_bytes": s.memory, "seconds": s.seconds(rate), "disk_bytes": s.disk.map(|d| d.0)}))
             .collect();
         let value = json!({
-            "recipe": recipe.resolved, "run": run, "stages": rows, "downloads": downloads(recipe),
-            "memory_available": memory, "disk_available": disk,
+            "recipe": recipe.resolved, "run": run, "stages": rows, "downloads": downloads(recipe), "missing_files": missing_files(recipe),
+            "disk_needed": disk_needed(&stages), "memory_available": memory, "disk_available": disk,
         });
         return Ok(serde_json::to_string_pretty(&value)? + "\n");
     }
     let mut out = format!("# resolved recipe\n{}\n# plan: {}\n", recipe.to_toml(), run.display());
+    let width = stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
     for s in &stages {
         let memory = s.memory.map_or("memory unknown".to_owned(), |m| format!("{} of memory", size(m)));
-        let time = s.flops.map_or("time unknown".to_owned(), |f| format!("{} or more", duration(f / rate)));
-        writeln!(out, "  {:<26} {:<6} {}; {memory}; {time}", s.name, s.state, s.what)?;
+        let time = s.seconds(rate).map_or("time unknown".to_owned(), |t| format!("about {}", duration(t)));
+        let time = if s.name == filter::FOLDER { String::new() } else { format!("; {memory}; {time}") };
+        writeln!(out, "  {:<width$}  {:<5}  {}{time}", s.name, s.state, s.what)?;
     }
-    writeln!(out, "times are bounds: the products alone at {:.0} GFLOP/s, measured just now, every attempt at full length", rate / 1e9)?;
+    let left: f64 = stages.iter().filter(|s| s.state != "done").filter_map(|s| s.seconds(rate)).sum();
+    writeln!(
+        out,
+        "time: {} for what is known and not done; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length",
+        duration(left),
+        rate / 1e9
+    )?;
     for id in downloads(recipe) {
         writeln!(out, "download: {id} (not in the cache)")?;
     }
+    for missing in missing_files(recipe) {
+        writeln!(out, "missing: {missing}")?;
+    }
+    let needed = disk_needed(&stages);
     if let Some(disk) = disk {
-        writeln!(out, "disk: {} free where the run will be", size(disk))?;
+        writeln!(out, "disk: up to {} for what is known, {} free where the run will be", size(needed), size(disk))?;
+        if needed > disk {
+            writeln!(out, "does not fit on the disk: choose another --run, or a smaller model or max_tokens")?;
+        }
     }
     if let Some(memory) = memory {
         writeln!(out, "memory: {} available", size(memory))?;
@@ -76,19 +108,57 @@ fn advice(stage: &Stage) -> &'static str {
 fn stages(recipe: &Recipe, run: &Path) -> Result<Vec<Stage>> {
     let mut all = Vec::new();
     for name in show::stages(recipe) {
-        let state = if publish::done(run.join(&name))?.is_some() { "done" } else { "to do" };
+        let state = state(run, &name)?;
         all.push(describe(recipe, name, state));
     }
     for task in &recipe.evaluate.tasks {
-        for (role, model) in [("teacher", &recipe.teacher), ("student", &recipe.student)] {
-            let Some(model) = model else { continue };
+        let problems = match task.name.parse::<Task>() {
+            _ if task.problems > 0 => Some(task.problems),
+            Ok(Task::Arithmetic) if task.file.is_none() => Some(1024),
+            _ => None,
+        };
+        for (name, role) in evaluate::names(recipe) {
+            let Some(model) = (if role == "teacher" { &recipe.teacher } else { &recipe.student }) else { continue };
             let config = config_of(model);
-            let what = format!("{} sampled and one greedy attempt at each problem, {} tokens at most", task.n, task.params.max_tokens);
-            let memory = config.as_ref().map(|c| sampling_bytes(c, recipe, task.params.max_tokens));
-            all.push(Stage { name: format!("evaluation/{role}-{}", task.name), state: "", what, memory, flops: None });
+            let stage = format!("evaluation/{name}-{}", task.name);
+            let tokens = problems.map(|n| n * (task.n as usize + 1) * task.params.max_tokens);
+            all.push(Stage {
+                state: state(run, &stage)?,
+                name: stage,
+                what: format!("{} sampled and one greedy attempt at each problem, {} tokens at most", task.n, task.params.max_tokens),
+                memory: config.as_ref().map(|c| sampling_bytes(c, recipe, task.params.max_tokens)),
+                flops: config.as_ref().zip(tokens).map(|(c, t)| 2.0 * (c.parameters() * t) as f64),
+                disk: tokens.map(|t| (t * TOKEN_BYTES, t * TOKEN_BYTES)),
+            });
         }
     }
     Ok(all)
+}
+
+/// `done`, `begun` or `to do`.
+fn state(run: &Path, stage: &str) -> Result<&'static str> {
+    let folder = run.join(stage);
+    Ok(if publish::done(&folder)?.is_some() {
+        "done"
+    } else if folder.join("STARTED").exists() {
+        "begun"
+    } else {
+        "to do"
+    })
+}
+
+/// The most that lies on the disk at once: what each stage leaves, and the largest that one needs beside that while it runs.
+fn disk_needed(stages: &[Stage]) -> usize {
+    let open = || stages.iter().filter(|s| s.state != "done").filter_map(|s| s.disk);
+    let extra = open().map(|(peak, kept)| peak - kept).max().unwrap_or(0);
+    open().map(|(_, kept)| kept).sum::<usize>() + extra
+}
+
+/// Files that the recipe names and that are not there.
+fn missing_files(recipe: &Recipe) -> Vec<String> {
+    let problems = recipe.problems.file.iter().map(|file| ("problems.file".to_owned(), file));
+    let tasks = recipe.evaluate.tasks.iter().filter_map(|t| Some((format!("evaluate.{}.file", t.name), t.file.as_ref()?)));
+    problems.chain(tasks).filter(|(_, file)| !file.exists()).map(|(key, file)| format!("{} ({key})", file.display())).collect()
 }
 
 fn describe(recipe: &Recipe, name: String, state: &'static str) -> Stage {
@@ -105,14 +175,20 @@ fn describe(recipe: &Recipe, name: String, state: &'static str) -> Stage {
                 what: format!("{problems} problems x {} attempts, {} tokens at most", s.n, s.params.max_tokens),
                 memory: config.as_ref().map(|c| sampling_bytes(c, recipe, s.params.max_tokens)),
                 flops: parameters.filter(|_| s.problems > 0).map(|p| 2.0 * p * tokens),
+                disk: (s.problems > 0).then_some((tokens as usize * TOKEN_BYTES, tokens as usize * TOKEN_BYTES)),
                 name,
                 state,
             }
         }
-        "corpus" => Stage { what: "filter the traces".to_owned(), memory: None, flops: None, name, state },
+        "corpus" => Stage { what: "filter the traces".to_owned(), memory: None, flops: None, disk: None, name, state },
         _ => {
             let phase = model.iter().flat_map(|m| &m.phases).find(|p| p.name == phase || role == "controls" && p.uses_corpus());
             let training = config.as_ref().map(|c| c.parameters() * TRAINING_BYTES);
+            let disk = |tokens: usize| {
+                let weights = config.as_ref()?.parameters();
+                let kept = weights * MODEL_BYTES + tokens * TOKEN_BYTES;
+                Some((kept + 2 * weights * STATE_BYTES, kept))
+            };
             match phase.map(|p| &p.method) {
                 Some(Method::Grpo(g)) => {
                     let attempts = g.settings.prompts_per_step * g.settings.num_generations;
@@ -122,6 +198,7 @@ fn describe(recipe: &Recipe, name: String, state: &'static str) -> Stage {
                         what: format!("grpo, {} steps of {attempts} attempts", g.settings.steps),
                         memory: training.zip(cache).map(|(t, c)| t + c),
                         flops: parameters.map(|p| 8.0 * p * tokens),
+                        disk: disk(tokens as usize),
                         name,
                         state,
                     }
@@ -130,9 +207,19 @@ fn describe(recipe: &Recipe, name: String, state: &'static str) -> Stage {
                     let s = &sft.settings;
                     let length = if s.steps > 0 { format!("{} steps", s.steps) } else { format!("{} epochs", s.epochs) };
                     let what = format!("sft on {}, {length}, {} sequences each", sft.data, s.batch_size);
-                    Stage { what, memory: training, flops: None, name, state }
+                    // A sequence is at most as long as an attempt; the corpus has at most as many as were sampled.
+                    let sampled = recipe.sample.problems * recipe.sample.n as usize;
+                    let rows = match (s.steps, sft.data.as_str(), &recipe.cold_start) {
+                        (steps, _, _) if steps > 0 => Some((steps * s.batch_size) as f64),
+                        (_, "cold-start", Some(cold)) => Some(s.epochs * cold.traces as f64),
+                        (_, "corpus", _) if sampled > 0 => Some(s.epochs * sampled as f64),
+                        _ => None,
+                    };
+                    let length = recipe.sample.params.max_tokens as f64;
+                    let flops = parameters.zip(rows).map(|(p, rows)| 6.0 * p * rows * length);
+                    Stage { what, memory: training, flops, disk: disk(0), name, state }
                 }
-                None => Stage { what: "a control without a corpus phase".to_owned(), memory: None, flops: None, name, state },
+                None => Stage { what: "a control without a corpus phase".to_owned(), memory: None, flops: None, disk: None, name, state },
             }
         }
     }
