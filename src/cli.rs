@@ -85,6 +85,7 @@ pub fn main() -> ExitCode {
     // candle's own pool waits for work by spinning, on the very cores that ours compute on: it gets no threads.
     // SAFETY: no other thread runs yet that could read the environment.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    crate::memory::keep_freed();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

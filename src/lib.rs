@@ -8,6 +8,7 @@ pub mod hub;
 pub mod key;
 pub mod lanes;
 pub mod measure;
+pub mod memory;
 pub mod metric;
 pub mod model;
 pub mod problem;

@@ -19,7 +19,7 @@ const FLOORS: [(u8, &[&str]); 10] = [
     (4, &["reward", "filter", "metric", "sampler"]),
     (3, &["verify", "measure", "shard", "model"]),
     (2, &["trace", "tasks", "response"]),
-    (1, &["problem", "key", "lanes", "publish", "hub"]),
+    (1, &["problem", "key", "lanes", "memory", "publish", "hub"]),
 ];
 
 /// Where tensors are at home.

@@ -125,6 +125,7 @@ pub struct Options {
 impl Options {
     /// Reads the command line and starts the threads.
     pub fn read() -> Self {
+        distill::memory::keep_freed();
         let mut options =
             Self { filter: String::new(), quick: false, threads: std::thread::available_parallelism().map_or(1, usize::from) };
         let mut arguments = std::env::args().skip(1);

@@ -7,8 +7,14 @@
 use super::{Mat, Threads, exp, matmul, max, rows_by_rows, zip_sum};
 use rayon::prelude::*;
 
-/// Logits held at once, in elements.
+/// Logits held at once, in elements, where a chunk has more rows than `CHUNK_ROWS`.
 const CHUNK: usize = 1 << 21;
+/// Rows of a chunk at least: each chunk reads and writes the whole gradient of the weights.
+const CHUNK_ROWS: usize = 256;
+
+fn chunk_rows(v: usize, n: usize) -> usize {
+    (CHUNK / v).max(CHUNK_ROWS).min(n.max(1))
+}
 
 /// Columns of the statistics.
 pub const COLUMNS: usize = 3;
@@ -39,7 +45,7 @@ impl Stats {
 pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
     let d = w.len() / v;
     let n = stats.targets.len();
-    let rows = (CHUNK / v).clamp(1, n.max(1));
+    let rows = chunk_rows(v, n);
     let mut out = vec![0f32; n * COLUMNS];
     for from in (0..n).step_by(rows) {
         let to = (from + rows).min(n);
@@ -67,7 +73,7 @@ pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
 pub fn token_stats_backward(h: &[f32], w: &[f32], v: usize, stats: &Stats, out: &[f32], dout: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let d = w.len() / v;
     let n = stats.targets.len();
-    let rows = (CHUNK / v).clamp(1, n.max(1));
+    let rows = chunk_rows(v, n);
     let (mut dh, mut dw) = (vec![0f32; h.len()], vec![0f32; w.len()]);
     let scale = 1.0 / stats.temperature;
     for from in (0..n).step_by(rows) {
