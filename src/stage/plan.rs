@@ -67,13 +67,10 @@ pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
         let time = if s.name == filter::FOLDER { String::new() } else { format!("; {memory}; {time}") };
         writeln!(out, "  {:<width$}  {:<5}  {}{time}", s.name, s.state, s.what)?;
     }
-    let left: f64 = stages.iter().filter(|s| s.state != "done").filter_map(|s| s.seconds(rate)).sum();
-    writeln!(
-        out,
-        "time: {} for what is known and not done; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length",
-        duration(left),
-        rate / 1e9
-    )?;
+    let left: Vec<f64> = stages.iter().filter(|s| s.state != "done").filter_map(|s| s.seconds(rate)).collect();
+    let left =
+        if left.is_empty() { "unknown".to_owned() } else { format!("{} for what is known and not done", duration(left.iter().sum())) };
+    writeln!(out, "time: {left}; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length", rate / 1e9)?;
     for id in downloads(recipe) {
         writeln!(out, "download: {id} (not in the cache)")?;
     }
@@ -288,6 +285,7 @@ fn size(bytes: usize) -> String {
 
 fn duration(seconds: f64) -> String {
     match seconds {
+        s if s < 1.0 => "a second".to_owned(),
         s if s < 90.0 => format!("{s:.0} s"),
         s if s < 5400.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
