@@ -132,7 +132,8 @@ impl Collection<'_> {
         flush(&mut pending, &mut places)?;
         bar.finish_and_clear();
         let sampled = sampler.usage().sampled - before;
-        if ((have.len() + places.len()) as u64) < total {
+        let new = places.keys().filter(|key| !have.contains_key(*key)).count();
+        if ((have.len() + new) as u64) < total {
             bail!(Interrupted);
         }
         let rate = sampled as f64 / begin.elapsed().as_secs_f64();

@@ -186,7 +186,7 @@ pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>>
     Ok(problems.into_iter().take(limit).map(Arc::new).collect())
 }
 
-/// Refuses to measure a recipe that trains on problems which it also trains on.
+/// Refuses a recipe that trains on problems which it also measures on.
 pub fn check_held_out(run: &Run) -> Result<()> {
     let recipe = &run.recipe;
     let trains = recipe.teacher.iter().chain(&recipe.student).any(|m| !m.phases.is_empty());

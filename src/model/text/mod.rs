@@ -268,7 +268,7 @@ impl Text {
         self.files.iter().filter(|(name, _)| *name != CONFIG).map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
 
-    /// Writes [`Self::files`] into a folder.
+    /// Writes [`Self::files`] into a folder, with a generation_config.json that names every stop id.
     pub fn save_into(&self, folder: &Path) -> Result<()> {
         self.files().try_for_each(|(name, bytes)| publish::file(folder.join(name), bytes))?;
         let mut generation = json_file(&self.files, GENERATION_CONFIG, &self.origin)?.unwrap_or_else(|| json!({}));
