@@ -1,6 +1,6 @@
 //! Decode tokens/s through `LocalSampler`: per row a prompt of 16 tokens of its own, 64 new ones at temperature 1, no stop, prefill included.
 //!
-//!     cargo bench --bench decode -- [FILTER] [--quick] [--threads N]      FILTER as in tiny/decode/64
+//!     cargo bench --bench decode -- [FILTER] [--quick] [--threads N] [--seconds N]      FILTER as in tiny/decode/64
 
 #[expect(dead_code, reason = "decoding reads no training shape")]
 mod common;

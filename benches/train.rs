@@ -1,6 +1,6 @@
 //! Training tokens/s through `Learner`: forward, cross-entropy over all tokens but the first, backward, AdamW; 32 x 36 tokens, or 4 x 256.
 //!
-//!     cargo bench --bench train -- [FILTER] [--quick] [--threads N]       FILTER as in tiny/train
+//!     cargo bench --bench train -- [FILTER] [--quick] [--threads N] [--seconds N]       FILTER as in tiny/train
 
 mod common;
 

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key([u32; 2]);
 
+/// Third counter of the words that are read by random access; `Stream` has another.
+const PURPOSE: u32 = 0x1d15_7111;
+
 impl Key {
     /// The root of one stream of a run, such as `Key::new(seed, "sample")`.
     pub fn new(seed: u64, stream: &str) -> Self {
@@ -33,7 +36,24 @@ impl Key {
 
     /// Four uniform words at (`position`, `block`), by random access.
     pub fn block(self, position: u32, block: u32) -> [u32; 4] {
-        philox([block, position, 0x1d15_7111, 0], self.0)
+        philox([block, position, PURPOSE, 0], self.0)
+    }
+
+    /// `block` for 16 blocks from `first` on, end to end: the word of a token id `i` is word `i - 4 first`.
+    pub fn blocks(self, position: u32, first: u32) -> [u32; 64] {
+        let mut counters = [[0u32; 16]; 4];
+        for (lane, c) in counters[0].iter_mut().enumerate() {
+            *c = first.wrapping_add(lane as u32);
+        }
+        (counters[1], counters[2]) = ([position; 16], [PURPOSE; 16]);
+        philox_lanes(&mut counters, self.0);
+        let mut words = [0; 64];
+        for (lane, words) in words.chunks_exact_mut(4).enumerate() {
+            for (word, counters) in words.iter_mut().zip(&counters) {
+                *word = counters[lane];
+            }
+        }
+        words
     }
 
     fn bytes(self) -> [u8; 8] {
@@ -59,6 +79,12 @@ pub fn gumbel(word: u32) -> f32 {
     let u = ((f64::from(word) + 0.5) * (1.0 / 4_294_967_296.0)) as f32;
     let exponential = -(-u.min(0.999_999_94)).ln_1p();
     -exponential.ln()
+}
+
+/// `gumbel(word)` is not above this, and seldom 0.7 below it: -ln(-ln(1 - u)) < -ln u, and the leading zeros of a word bound its logarithm.
+#[inline(always)]
+pub fn gumbel_bound(word: u32) -> f32 {
+    (word.leading_zeros() + 1) as f32 * 0.693_2 + 1e-4
 }
 
 /// No Gumbel number is larger.
@@ -144,9 +170,41 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// `philox` of 16 counters at once, in loops that become vector code.
+fn philox_lanes(counters: &mut [[u32; 16]; 4], mut key: [u32; 2]) {
+    let [c0, c1, c2, c3] = counters;
+    for _ in 0..10 {
+        for i in 0..16 {
+            let a = u64::from(c0[i]) * 0xD251_1F53;
+            let b = u64::from(c2[i]) * 0xCD9E_8D57;
+            (c0[i], c2[i]) = ((b >> 32) as u32 ^ c1[i] ^ key[0], (a >> 32) as u32 ^ c3[i] ^ key[1]);
+            (c1[i], c3[i]) = (b as u32, a as u32);
+        }
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sixteen_blocks_at_once_are_the_blocks_one_by_one() {
+        let key = Key::new(4, "blocks");
+        for (position, first) in [(0, 0), (7, 12), (u32::MAX, u32::MAX - 3)] {
+            let one_by_one: Vec<u32> = (0..16).flat_map(|lane| key.block(position, first.wrapping_add(lane))).collect();
+            assert_eq!(key.blocks(position, first)[..], one_by_one);
+        }
+    }
+
+    #[test]
+    fn no_gumbel_number_is_above_its_bound() {
+        let words = (0..32).flat_map(|bit| [1u32 << bit, (1 << bit) - 1, (1 << bit) + 1]).chain([u32::MAX]);
+        for word in words.chain((0..100_000u32).map(|i| i.wrapping_mul(2_654_435_761))) {
+            assert!(gumbel(word) <= gumbel_bound(word), "{word}");
+            assert!(gumbel_bound(word) <= GUMBEL_MAX + 0.1);
+        }
+    }
 
     /// Known-answer rows of the Random123 distribution (`kat_vectors`, philox4x32 10).
     #[test]

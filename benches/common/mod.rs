@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use distill::key::Key;
 use distill::model::{Decoder, Shape};
 use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -13,6 +14,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Fewest timed repetitions behind a median.
 const REPEATS: usize = 5;
+
+/// Seconds that repetitions go on for, at least.
+static SECONDS: AtomicU64 = AtomicU64::new(1);
 
 /// A model shape that is measured: Qwen2, tied embeddings, random weights.
 pub struct Bench {
@@ -100,10 +104,10 @@ pub struct Timing {
     pub spread: f64,
 }
 
-/// Times `run` after one untimed run: `REPEATS` times at least, and more of short ones, for a second in all; three times if `quick`.
+/// Times `run` after one untimed run: `REPEATS` times at least, and more of short ones, for some seconds in all; three times if `quick`.
 pub fn time(quick: bool, mut run: impl FnMut()) -> Timing {
     run();
-    let (fewest, budget) = if quick { (3, Duration::ZERO) } else { (REPEATS, Duration::from_secs(1)) };
+    let (fewest, budget) = if quick { (3, Duration::ZERO) } else { (REPEATS, Duration::from_secs(SECONDS.load(Ordering::Relaxed))) };
     let start = Instant::now();
     let mut times = Vec::new();
     while times.len() < fewest || start.elapsed() < budget {
@@ -115,7 +119,7 @@ pub fn time(quick: bool, mut run: impl FnMut()) -> Timing {
     Timing { median: times[times.len() / 2], spread: times[times.len() - 1] / times[0] }
 }
 
-/// The command line: `[FILTER] [--quick] [--threads N]`. A measurement runs where the filter is part of its name, such as `tiny/decode/64`.
+/// The command line: `[FILTER] [--quick] [--threads N] [--seconds N]`. A measurement runs where the filter is part of its name, such as `tiny/decode/64`.
 pub struct Options {
     filter: String,
     pub quick: bool,
@@ -133,11 +137,12 @@ impl Options {
             match argument.as_str() {
                 "--bench" => {} // cargo's
                 "--quick" => options.quick = true,
-                "--threads" => {
+                "--threads" | "--seconds" => {
                     let n = arguments.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-                    options.threads = n.unwrap_or_else(|| exit("--threads wants a number from 1"));
+                    let n: usize = n.unwrap_or_else(|| exit(&format!("{argument} wants a number from 1")));
+                    if argument == "--threads" { options.threads = n } else { SECONDS.store(n as u64, Ordering::Relaxed) }
                 }
-                flag if flag.starts_with('-') => exit(&format!("unknown flag {flag}: [FILTER] [--quick] [--threads N]")),
+                flag if flag.starts_with('-') => exit(&format!("unknown flag {flag}: [FILTER] [--quick] [--threads N] [--seconds N]")),
                 name => options.filter = name.to_owned(),
             }
         }

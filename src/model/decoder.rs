@@ -44,25 +44,29 @@ impl Packed {
 /// Keys and values of running sequences, one slot each, allocated once.
 #[derive(Debug)]
 pub struct KvCache {
-    /// Per layer keys and values, each (slots, K, capacity, head_dim).
+    /// Per layer keys and values of slots x K x room x head_dim numbers, in the order that the operations like best.
     layers: Vec<(Tensor, Tensor)>,
     /// Tokens held per slot.
     lengths: Vec<usize>,
+    /// Tokens that a slot may hold.
     capacity: usize,
+    /// Tokens that a slot has memory for.
+    room: usize,
 }
 
 impl KvCache {
     /// A cache of `slots` sequences of at most `capacity` tokens.
     pub fn new(config: &Config, slots: usize, capacity: usize, device: &Device) -> Result<Self> {
-        let shape = (slots, config.kv_heads, capacity, config.head_dim);
+        let room = capacity.next_multiple_of(ops::CACHE_BLOCK);
+        let shape = (slots, config.kv_heads, room, config.head_dim);
         let zeros = || Tensor::zeros(shape, candle_core::DType::F32, device);
         let layers = (0..config.layers).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_>>()?;
-        Ok(Self { layers, lengths: vec![0; slots], capacity })
+        Ok(Self { layers, lengths: vec![0; slots], capacity, room })
     }
 
     /// Bytes that a cache of this size takes.
     pub fn bytes(config: &Config, slots: usize, capacity: usize) -> usize {
-        2 * config.layers * slots * config.kv_heads * capacity * config.head_dim * size_of::<f32>()
+        2 * config.layers * slots * config.kv_heads * capacity.next_multiple_of(ops::CACHE_BLOCK) * config.head_dim * size_of::<f32>()
     }
 
     pub fn slots(&self) -> usize {
@@ -73,7 +77,7 @@ impl KvCache {
     pub fn start(&mut self, slot: usize, prefix: &Prefix, decoder: &Decoder) -> Result<()> {
         let n = prefix.length;
         ensure!(n <= self.capacity, "a prompt of {n} tokens does not fit a cache of {}", self.capacity);
-        let places = CachePlaces { slots: Arc::new(vec![slot; n]), positions: Arc::new((0..n).collect()), capacity: self.capacity };
+        let places = CachePlaces { slots: Arc::new(vec![slot; n]), positions: Arc::new((0..n).collect()), capacity: self.room };
         for ((keys, values), rows) in self.layers.iter().zip(&prefix.layers) {
             ops::cache_write(keys, values, rows, &places, decoder.shape())?;
         }
@@ -128,16 +132,42 @@ pub struct TokenStats {
     pub kl: Tensor,
 }
 
+/// Weights (O, D) of a product, and their copy in panels once they are laid out for sampling.
+#[derive(Clone, Debug)]
+struct Matrix {
+    weight: Tensor,
+    panels: Option<Arc<ops::Panels>>,
+}
+
+impl Matrix {
+    fn new(weight: Tensor) -> Self {
+        Self { weight, panels: None }
+    }
+
+    fn lay_out(&mut self) -> Result<()> {
+        self.panels = ops::panels(&self.weight)?.map(Arc::new);
+        Ok(())
+    }
+
+    /// `x` (N, D) times the transposed weights, plus `bias` (O,): (N, O).
+    fn apply(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ok(match &self.panels {
+            Some(panels) => ops::linear_by_panels(x, panels, bias)?,
+            None => ops::linear(x, &self.weight, bias)?,
+        })
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Layer {
     input_norm: Tensor,
-    qkv: Tensor,
+    qkv: Matrix,
     qkv_bias: Option<Tensor>,
     head_norms: Option<(Tensor, Tensor)>,
-    o_proj: Tensor,
+    o_proj: Matrix,
     post_norm: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
+    gate_up: Matrix,
+    down: Matrix,
 }
 
 /// A causal language model of the Qwen2, Qwen3 or Llama family.
@@ -148,7 +178,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     norm: Tensor,
     /// Equal to `embed` where the embeddings are tied.
-    head: Tensor,
+    head: Matrix,
     rope: Arc<RopeTable>,
     device: Device,
 }
@@ -174,22 +204,22 @@ impl Decoder {
                 let mut get = |name: &str, shape: &[usize]| get(&format!("model.layers.{i}.{name}"), shape);
                 Ok(Layer {
                     input_norm: get("input_layernorm.weight", &[d])?,
-                    qkv: get("self_attn.qkv_proj.weight", &[qkv, d])?,
+                    qkv: Matrix::new(get("self_attn.qkv_proj.weight", &[qkv, d])?),
                     qkv_bias: config.qkv_bias.then(|| get("self_attn.qkv_proj.bias", &[qkv])).transpose()?,
                     head_norms: config
                         .qk_norm
                         .then(|| Ok::<_, anyhow::Error>((get("self_attn.q_norm.weight", &[hd])?, get("self_attn.k_norm.weight", &[hd])?)))
                         .transpose()?,
-                    o_proj: get("self_attn.o_proj.weight", &[d, config.heads * hd])?,
+                    o_proj: Matrix::new(get("self_attn.o_proj.weight", &[d, config.heads * hd])?),
                     post_norm: get("post_attention_layernorm.weight", &[d])?,
-                    gate_up: get("mlp.gate_up_proj.weight", &[2 * config.intermediate_size, d])?,
-                    down: get("mlp.down_proj.weight", &[d, config.intermediate_size])?,
+                    gate_up: Matrix::new(get("mlp.gate_up_proj.weight", &[2 * config.intermediate_size, d])?),
+                    down: Matrix::new(get("mlp.down_proj.weight", &[d, config.intermediate_size])?),
                 })
             })
             .collect::<Result<_>>()?;
         let norm = get("model.norm.weight", &[d])?;
         let head = if config.tie_embeddings { embed.clone() } else { get("lm_head.weight", &[config.vocab_size, d])? };
-        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone() })
+        Ok(Self { config, embed, layers, norm, head: Matrix::new(head), rope, device: device.clone() })
     }
 
     /// Calls `f(name, tensor)` for each parameter, tied embeddings once, and builds the decoder of what it returns.
@@ -207,7 +237,7 @@ impl Decoder {
         for (i, layer) in self.layers.iter().enumerate() {
             let mut push = |name: &str, tensor: &Tensor| all.push((format!("model.layers.{i}.{name}"), tensor.clone()));
             push("input_layernorm.weight", &layer.input_norm);
-            push("self_attn.qkv_proj.weight", &layer.qkv);
+            push("self_attn.qkv_proj.weight", &layer.qkv.weight);
             if let Some(bias) = &layer.qkv_bias {
                 push("self_attn.qkv_proj.bias", bias);
             }
@@ -215,14 +245,14 @@ impl Decoder {
                 push("self_attn.q_norm.weight", q);
                 push("self_attn.k_norm.weight", k);
             }
-            push("self_attn.o_proj.weight", &layer.o_proj);
+            push("self_attn.o_proj.weight", &layer.o_proj.weight);
             push("post_attention_layernorm.weight", &layer.post_norm);
-            push("mlp.gate_up_proj.weight", &layer.gate_up);
-            push("mlp.down_proj.weight", &layer.down);
+            push("mlp.gate_up_proj.weight", &layer.gate_up.weight);
+            push("mlp.down_proj.weight", &layer.down.weight);
         }
         all.push(("model.norm.weight".to_owned(), self.norm.clone()));
         if !self.config.tie_embeddings {
-            all.push(("lm_head.weight".to_owned(), self.head.clone()));
+            all.push(("lm_head.weight".to_owned(), self.head.weight.clone()));
         }
         all
     }
@@ -241,6 +271,20 @@ impl Decoder {
     /// A view on the same memory without gradients: it follows the optimiser's steps.
     pub fn frozen(&self) -> Result<Self> {
         self.map(|_, tensor| Ok(tensor.detach()))
+    }
+
+    /// `frozen`, with a copy of its matrices laid out for many products: what sampling runs on until the next optimiser step.
+    ///
+    /// It takes as much memory again as the matrices do.
+    pub fn for_sampling(&self) -> Result<Self> {
+        let mut decoder = self.frozen()?;
+        for layer in &mut decoder.layers {
+            for matrix in [&mut layer.qkv, &mut layer.o_proj, &mut layer.gate_up, &mut layer.down] {
+                matrix.lay_out()?;
+            }
+        }
+        decoder.head.lay_out()?;
+        Ok(decoder)
     }
 
     /// A copy that later optimiser steps do not reach, without gradients.
@@ -290,8 +334,8 @@ impl Decoder {
         temperature: f32,
         reference: Option<(&Tensor, &Self)>,
     ) -> Result<TokenStats> {
-        let reference = reference.map(|(hidden, model)| (hidden, &model.head));
-        let stats = ops::token_stats(hidden, &self.head, targets, temperature, reference)?; // (N, 3)
+        let reference = reference.map(|(hidden, model)| (hidden, &model.head.weight));
+        let stats = ops::token_stats(hidden, &self.head.weight, targets, temperature, reference)?; // (N, 3)
         let column = |i: usize| stats.narrow(1, i, 1)?.squeeze(1);
         Ok(TokenStats { logprobs: column(0)?, entropy: column(1)?, kl: column(2)? })
     }
@@ -303,7 +347,12 @@ impl Decoder {
 
     /// Logits of rows of `hidden` (N, D): (N, V).
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear(hidden, &self.head, None)?)
+        self.head.apply(hidden, None)
+    }
+
+    /// Runs `f` on the numbers of `logits`, row after row, without a copy where they lie on the CPU.
+    pub fn with_logits<R>(logits: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        Ok(ops::with_numbers(logits, f)?)
     }
 
     /// Rows `ids` of `hidden`, in that order.
@@ -342,7 +391,7 @@ impl Decoder {
             cache.lengths[*slot] += 1;
         }
         let row_positions = Arc::new(positions.iter().map(|p| *p as u32).collect());
-        let places = CachePlaces { slots: Arc::new(rows.slots.clone()), positions: Arc::new(positions), capacity: cache.capacity };
+        let places = CachePlaces { slots: Arc::new(rows.slots.clone()), positions: Arc::new(positions), capacity: cache.room };
         let tokens = Arc::new(rows.tokens.clone());
         let hidden = self.walk(&tokens, &row_positions, |layer, qkv| {
             let (keys, values) = &cache.layers[layer];
@@ -363,16 +412,16 @@ impl Decoder {
         let mut x = ops::embed(&self.embed, ids)?; // (N, D)
         for (i, layer) in self.layers.iter().enumerate() {
             let h = ops::rms_norm(&x, &layer.input_norm, eps)?;
-            let mut qkv = ops::linear(&h, &layer.qkv, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
+            let mut qkv = layer.qkv.apply(&h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
             if let Some((q_norm, k_norm)) = &layer.head_norms {
                 qkv = ops::head_norm(&qkv, q_norm, k_norm, self.shape(), eps)?;
             }
             let qkv = ops::rope(&qkv, positions, &self.rope, self.shape())?;
             let attended = attend(i, &qkv)?; // (N, H head_dim)
-            x = (x + ops::linear(&attended, &layer.o_proj, None)?)?;
+            x = (x + layer.o_proj.apply(&attended, None)?)?;
             let h = ops::rms_norm(&x, &layer.post_norm, eps)?;
-            let h = ops::swiglu(&ops::linear(&h, &layer.gate_up, None)?)?; // (N, F)
-            x = (x + ops::linear(&h, &layer.down, None)?)?;
+            let h = ops::swiglu(&layer.gate_up.apply(&h, None)?)?; // (N, F)
+            x = (x + layer.down.apply(&h, None)?)?;
         }
         Ok(ops::rms_norm(&x, &self.norm, eps)?)
     }

@@ -5,7 +5,7 @@
 
 mod config;
 mod decoder;
-mod kernels;
+pub(crate) mod kernels;
 pub(crate) mod ops;
 pub mod text;
 mod weights;

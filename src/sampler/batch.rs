@@ -87,7 +87,7 @@ struct Running {
 impl LocalSampler {
     /// A sampler of `slots` attempts at once, each with room for `capacity` tokens, its prompt included.
     ///
-    /// `decoder` may share its memory with one that is being trained: the next step then uses the new weights.
+    /// `decoder` may share its memory with one that is being trained: the next `run` then uses the new weights.
     pub fn new(decoder: &Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
         let capacity = capacity.min(decoder.config().max_positions);
         let slots = slots.max(1);
@@ -124,6 +124,7 @@ impl LocalSampler {
         let mut running: Vec<Running> = Vec::new();
         let mut last: Option<(Arc<Prompt>, Prefix)> = None;
         let mut ended = false;
+        let decoder = self.decoder.for_sampling()?;
         loop {
             if (self.stop)() {
                 return Ok(());
@@ -141,7 +142,7 @@ impl LocalSampler {
                     Next::End => ended = true,
                 }
             }
-            let started = self.start(fresh, &mut free, &mut last, params)?;
+            let started = self.start(&decoder, fresh, &mut free, &mut last, params)?;
             running.extend(started);
             self.settle(&mut running, &mut free, params, done)?;
             if running.is_empty() {
@@ -153,7 +154,7 @@ impl LocalSampler {
                 }
                 continue;
             }
-            self.step(&mut running, params)?;
+            self.step(&decoder, &mut running, params)?;
             self.settle(&mut running, &mut free, params, done)?;
         }
     }
@@ -164,6 +165,7 @@ impl LocalSampler {
     /// attempts that may follow on it.
     fn start(
         &mut self,
+        decoder: &Decoder,
         fresh: Vec<(Arc<Prompt>, u32)>,
         free: &mut Vec<usize>,
         last: &mut Option<(Arc<Prompt>, Prefix)>,
@@ -188,14 +190,14 @@ impl LocalSampler {
             if !new.is_empty() {
                 let packed = Packed::new(new.iter().map(|p| &p.tokens[..]))?;
                 self.usage.prefilled += packed.tokens();
-                prefixes.extend(new.into_iter().zip(self.decoder.prefill(&packed)?));
+                prefixes.extend(new.into_iter().zip(decoder.prefill(&packed)?));
             }
             for (prompt, attempt) in chunk {
                 let (_, prefix) =
                     prefixes.iter().find(|(p, _)| Arc::ptr_eq(p, &prompt)).expect("every prompt of the chunk was computed just now");
                 let slot = free.pop().expect("no more requests are taken than slots are free");
                 let lanes = self.caches.len();
-                self.caches[slot % lanes].start(slot / lanes, prefix, &self.decoder)?;
+                self.caches[slot % lanes].start(slot / lanes, prefix, decoder)?;
                 let key = prompt.key.number(u64::from(attempt));
                 let choice = choose(&prefix.logits, params, key, 0);
                 let mut attempt = Running { prompt, attempt, key, slot, tokens: Vec::new(), logprobs: Vec::new() };
@@ -208,13 +210,13 @@ impl LocalSampler {
     }
 
     /// One decode step for all running attempts.
-    fn step(&mut self, running: &mut [Running], params: &SamplingParams) -> Result<()> {
+    fn step(&mut self, decoder: &Decoder, running: &mut [Running], params: &SamplingParams) -> Result<()> {
         let n = self.caches.len();
         let mut of_lane: Vec<Vec<usize>> = vec![Vec::new(); n];
         for (i, r) in running.iter().enumerate() {
             of_lane[r.slot % n].push(i);
         }
-        let (decoder, all) = (&self.decoder, &*running);
+        let all = &*running;
         let decode = |(cache, rows): (&mut KvCache, Vec<usize>)| -> Result<Vec<(usize, Option<Choice>)>> {
             if rows.is_empty() {
                 return Ok(Vec::new());
@@ -226,9 +228,10 @@ impl LocalSampler {
             };
             let logits = decoder.decode(&step, cache)?;
             let vocabulary = logits.dim(1)?;
-            let logits = logits.flatten_all()?.to_vec1::<f32>()?; // (B V)
-            let choices = rows.par_iter().zip(logits.par_chunks_exact(vocabulary)).with_min_len(8);
-            Ok(choices.map(|(i, row)| (*i, choose(row, params, all[*i].key, all[*i].tokens.len() as u32))).collect())
+            Decoder::with_logits(&logits, |logits| {
+                let choices = rows.par_iter().zip(logits.par_chunks_exact(vocabulary)).with_min_len(8);
+                choices.map(|(i, row)| (*i, choose(row, params, all[*i].key, all[*i].tokens.len() as u32))).collect()
+            })
         };
         let chosen = lanes::map(self.caches.iter_mut().zip(of_lane).collect(), decode);
         self.usage.steps += 1;

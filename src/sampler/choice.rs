@@ -3,7 +3,8 @@
 //! The token is argmax(logit / T + Gumbel(position, id)) over the kept set, ties by id: an exact draw from the softmax that needs no sum and
 //! no order. The kept set is vLLM's: min-p, then top-k, then top-p over what is left. Temperature 0 is argmax.
 
-use crate::key::{GUMBEL_MAX, Key, gumbel};
+use crate::key::{GUMBEL_MAX, Key, gumbel, gumbel_bound};
+use crate::model::kernels::{exp, max, zip_sum};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -74,53 +75,53 @@ pub fn choose(logits: &[f32], params: &SamplingParams, key: Key, position: u32) 
     let token = if greedy {
         top
     } else if params.truncates() {
-        draw(logits, scale, key, position, top, kept(logits, scale, params).into_iter())
+        draw_of(logits, scale, key, position, top, kept(logits, scale, params).into_iter())
     } else {
-        draw(logits, scale, key, position, top, 0..logits.len())
+        draw(logits, scale, key, position, top)
     };
     let peak = logits[top];
-    let sum: f64 = logits.iter().map(|z| f64::from(((z - peak) * scale).exp())).sum();
+    let sum: f64 = logits.chunks(1024).map(|z| f64::from(zip_sum(z, z, |z, _| exp((z - peak) * scale)))).sum();
     let logprob = f64::from((logits[token] - peak) * scale) - sum.ln();
     Some(Choice { token: token as u32, logprob: logprob as f32 })
 }
 
 /// Index of the largest logit, the first among equals.
 fn argmax(logits: &[f32]) -> Option<usize> {
-    let mut top = None;
-    for (i, z) in logits.iter().enumerate() {
-        if z.is_nan() {
-            return None;
-        }
-        if top.is_none_or(|t: usize| *z > logits[t]) {
-            top = Some(i);
-        }
-    }
-    top.filter(|t| logits[*t].is_finite())
+    let top = Some(max(logits)).filter(|z| z.is_finite())?;
+    let chunk = logits.chunks(64).position(|z| z.iter().fold(false, |found, z| found | (*z == top)))?;
+    logits[chunk * 64..].iter().position(|z| *z == top).map(|i| chunk * 64 + i)
 }
 
-/// argmax of logit * scale + Gumbel over `kept`, which is in the order of ids.
+/// argmax of logit * scale + Gumbel over all ids.
 ///
-/// A token so unlikely that the largest Gumbel number could not lift it over the best so far is passed over without drawing; the result is the same.
-fn draw(logits: &[f32], scale: f32, key: Key, position: u32, top: usize, kept: impl Iterator<Item = usize>) -> usize {
-    let noise = |id: usize, block: &mut (usize, [u32; 4])| {
-        if block.0 != id / 4 {
-            *block = (id / 4, key.block(position, (id / 4) as u32));
-        }
-        gumbel(block.1[id % 4])
-    };
-    let mut block = (usize::MAX, [0; 4]);
-    let mut best = (top, logits[top] * scale + noise(top, &mut block));
-    for id in kept {
-        let z = logits[id] * scale;
-        if z + GUMBEL_MAX < best.1 {
+/// Only where the bound of a token's Gumbel number reaches the best value so far is the number itself computed: a few times per draw; the result is the same.
+fn draw(logits: &[f32], scale: f32, key: Key, position: u32, top: usize) -> usize {
+    let first = logits[top] * scale + gumbel(key.block(position, (top / 4) as u32)[top % 4]);
+    let mut best = (top, first);
+    for (i, logits) in logits.chunks(64).enumerate() {
+        let words = key.blocks(position, 16 * i as u32);
+        let may_win = |z: &f32, word: &u32, best: f32| z * scale + gumbel_bound(*word) >= best;
+        if !logits.iter().zip(&words).fold(false, |any, (z, word)| any | may_win(z, word, best.1)) {
             continue;
         }
-        let value = z + noise(id, &mut block);
-        if value > best.1 || value == best.1 && id < best.0 {
-            best = (id, value);
+        for (lane, (z, word)) in logits.iter().zip(&words).enumerate() {
+            if may_win(z, word, best.1) {
+                best = better(best, (64 * i + lane, z * scale + gumbel(*word)));
+            }
         }
     }
     best.0
+}
+
+/// `draw` over the ids that `kept` gives in their order.
+fn draw_of(logits: &[f32], scale: f32, key: Key, position: u32, top: usize, kept: impl Iterator<Item = usize>) -> usize {
+    let value = |id: usize| logits[id] * scale + gumbel(key.block(position, (id / 4) as u32)[id % 4]);
+    kept.fold((top, value(top)), |best, id| if logits[id] * scale + GUMBEL_MAX < best.1 { best } else { better(best, (id, value(id))) }).0
+}
+
+/// The id of the larger value, the smaller id among equals.
+fn better(a: (usize, f32), b: (usize, f32)) -> (usize, f32) {
+    if b.1 > a.1 || b.1 == a.1 && b.0 < a.0 { b } else { a }
 }
 
 /// Ids that min-p, top-k and top-p leave, in their order.
@@ -203,13 +204,18 @@ mod tests {
 
     #[test]
     fn passing_over_hopeless_tokens_changes_nothing() {
-        let logits: Vec<f32> = (0..400).map(|i| ((i * 37) % 101) as f32 * 0.4).collect();
-        for position in 0..200 {
-            let key = Key::new(9, "skip");
-            let fast = choose(&logits, &SamplingParams::at(1.0, 1), key, position).unwrap().token;
-            let slow = (0..400usize).map(|id| (id, logits[id] + gumbel(key.block(position, (id / 4) as u32)[id % 4])));
-            let slow = slow.fold((0, f32::NEG_INFINITY), |best, x| if x.1 > best.1 { x } else { best });
-            assert_eq!(fast as usize, slow.0);
+        // Wide, flat and constant logits; 400 and 127 are no multiples of what is looked at together.
+        for (spread, n) in [(0.4, 400), (0.02, 127), (0.0, 64), (3.0, 1000)] {
+            let logits: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 * spread).collect();
+            for position in 0..200 {
+                let (key, params) = (Key::new(9, "skip"), SamplingParams::at(0.8, 1));
+                let fast = choose(&logits, &params, key, position).unwrap().token;
+                let value = |id: usize| (id, logits[id] * (1.0 / 0.8) + gumbel(key.block(position, (id / 4) as u32)[id % 4]));
+                let slow = (0..n).map(value).fold((0, f32::NEG_INFINITY), |best, x| if x.1 > best.1 { x } else { best });
+                assert_eq!(fast as usize, slow.0);
+                let all = draw_of(&logits, 1.0 / 0.8, key, position, argmax(&logits).unwrap(), 0..n);
+                assert_eq!(all, slow.0);
+            }
         }
     }
 

@@ -1,17 +1,19 @@
 //! The CPU kernels on plain `f32` slices, forward and backward: what `ops.rs` wraps for autograd.
 //!
-//! Layouts are row-major and contiguous. Every sum runs in an order that depends on the shapes alone, never on the number of threads
-//! or on which rows share a batch, so results are reproducible bit for bit. Nothing here knows tensors, graphs or models.
+//! Layouts are row-major and contiguous. Every sum runs in an order that depends on the shapes alone, never on the number of threads, so results are
+//! reproducible bit for bit; in what decoding uses, not even on the number of rows. Nothing here knows tensors, graphs or models.
 
 mod attention;
 mod elementwise;
 mod head;
 mod norm;
+mod panels;
 
-pub(crate) use attention::{AttentionShape, Places, attention, attention_backward, attention_step, cache_write};
+pub(crate) use attention::{AttentionShape, CACHE_BLOCK, Places, attention, attention_backward, attention_step, write_keys, write_values};
 pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, scatter_add_rows, swiglu, swiglu_backward};
 pub(crate) use head::{COLUMNS, Stats, token_stats, token_stats_backward};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
+pub(crate) use panels::Panels;
 
 use gemm::Parallelism;
 
@@ -97,28 +99,11 @@ pub(crate) fn matmul(out: &mut [f32], out_rs: usize, a: Mat, b: Mat, alpha: f32,
     }
 }
 
-/// Rows from which on a product's kernel no longer depends on their number: below, `gemm` takes other paths (one row; 256 results or fewer),
-/// whose last bits differ.
-fn steady_rows(o: usize) -> usize {
-    2.max(256 / o + 1)
-}
-
-/// `alpha x w^T`: rows `x` (N, D) against rows `w` (O, D), (N, O). A row of the result has the same bits in a batch of any size.
+/// `alpha x w^T`: rows `x` (N, D) against rows `w` (O, D), (N, O).
 pub(super) fn rows_by_rows(x: &[f32], w: &[f32], d: usize, o: usize, alpha: f32) -> Vec<f32> {
     let n = x.len() / d;
-    let padded = n.max(steady_rows(o));
-    let mut y = vec![0f32; padded * o];
-    let w = Mat::new(w, o, d).t();
-    if padded == n {
-        matmul(&mut y, o, Mat::new(x, n, d), w, alpha, 0.0, Threads::All);
-    } else if n > 0 {
-        let mut rows = x.to_vec();
-        rows.resize(padded * d, 0.0);
-        matmul(&mut y, o, Mat::new(&rows, padded, d), w, alpha, 0.0, Threads::All);
-        y.truncate(n * o);
-    } else {
-        y.clear();
-    }
+    let mut y = vec![0f32; n * o];
+    matmul(&mut y, o, Mat::new(x, n, d), Mat::new(w, o, d).t(), alpha, 0.0, Threads::All);
     y
 }
 
@@ -230,22 +215,3 @@ impl Shared {
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::Key;
-
-    #[test]
-    fn a_row_of_a_product_has_the_same_bits_in_a_batch_of_any_size() {
-        let mut stream = Key::new(2, "rows").stream();
-        for (d, o) in [(48, 24), (96, 192), (64, 352), (176, 64), (64, 123), (300, 7)] {
-            let mut random = |n: usize| (0..n).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
-            let (x, w) = (random(130 * d), random(o * d));
-            let all = rows_by_rows(&x, &w, d, o, 0.5);
-            for n in 0..130 {
-                assert!(rows_by_rows(&x[..n * d], &w, d, o, 0.5) == all[..n * o], "{n} rows of {d} against {o}");
-            }
-        }
-    }
-}

@@ -15,7 +15,7 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// Runs `f` on the elements of a CPU tensor, made contiguous first where it is not.
-fn with<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(super) fn with<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let t = t.contiguous()?;
     let (storage, layout) = t.storage_and_layout();
     match &*storage {
@@ -117,6 +117,44 @@ impl CustomOp3 for Linear {
             None
         };
         Ok((dx, dw, db))
+    }
+}
+
+/// `Linear` over weights that were laid out before, without a gradient.
+pub(super) struct ByPanels {
+    pub panels: Arc<kernels::Panels>,
+}
+
+impl ByPanels {
+    fn forward(&self, s: &CpuStorage, l: &Layout) -> Result<(Vec<f32>, (usize, usize))> {
+        let ((n, d), (o, d2)) = (l.shape().dims2()?, self.panels.dims());
+        if d != d2 {
+            candle_core::bail!("linear: input has width {d}, weight [{o}, {d2}]");
+        }
+        Ok((self.panels.product(slice(s, l)?), (n, o)))
+    }
+}
+
+impl CustomOp1 for ByPanels {
+    fn name(&self) -> &'static str {
+        "linear by panels"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (y, shape) = self.forward(s, l)?;
+        output(y, shape)
+    }
+}
+
+impl CustomOp2 for ByPanels {
+    fn name(&self) -> &'static str {
+        "linear by panels with bias"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (mut y, shape) = self.forward(s1, l1)?;
+        kernels::add_rows(&mut y, slice(s2, l2)?);
+        output(y, shape)
     }
 }
 
@@ -344,9 +382,9 @@ impl InplaceOp2 for CacheWrite {
     }
 
     fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, rows: &CpuStorage, rows_l: &Layout) -> Result<()> {
-        let rows = slice(rows, rows_l)?;
-        let part = if self.values { self.shape.value(0) } else { self.shape.key(0) };
-        kernels::cache_write(slice_mut(dst, dst_l)?, rows, self.shape.width(), part, &places(&self.places), self.shape);
+        let (cache, rows) = (slice_mut(dst, dst_l)?, slice(rows, rows_l)?);
+        let write = if self.values { kernels::write_values } else { kernels::write_keys };
+        write(cache, rows, &places(&self.places), self.shape);
         Ok(())
     }
 }

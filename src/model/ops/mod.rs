@@ -48,6 +48,30 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     }
 }
 
+/// A weight matrix (O, D) laid out for many products without a gradient: a copy, which later changes of the weight do not reach.
+pub(crate) use kernels::Panels;
+
+/// Lays out `weight` (O, D) for `linear_by_panels`; `None` where the fused form does not cover it.
+pub(crate) fn panels(weight: &Tensor) -> Result<Option<Panels>> {
+    let (outputs, inputs) = weight.dims2()?;
+    if is_fused(weight) { Ok(Some(fused::with(weight, |w| Panels::new(w, outputs, inputs))?)) } else { Ok(None) }
+}
+
+/// Runs `f` on the numbers of `t`, where they lie if they lie in order on the CPU in f32.
+pub(crate) fn with_numbers<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    if is_fused(t) { fused::with(t, f) } else { Ok(f(&t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)) }
+}
+
+/// `linear` with weights laid out before, without a gradient. A row of the result has the same bits whatever other rows `x` has.
+#[expect(clippy::disallowed_methods, reason = "sampling has no gradient; what is trained goes through `linear`")]
+pub(crate) fn linear_by_panels(x: &Tensor, panels: &Arc<Panels>, bias: Option<&Tensor>) -> Result<Tensor> {
+    let op = fused::ByPanels { panels: panels.clone() };
+    match bias {
+        None => x.apply_op1_no_bwd(&op),
+        Some(bias) => x.apply_op2_no_bwd(bias, &op),
+    }
+}
+
 /// Rows `ids` of `table` (V, D): (N, D).
 pub(crate) fn embed(table: &Tensor, ids: &Arc<Vec<u32>>) -> Result<Tensor> {
     if is_fused(table) { table.apply_op1(fused::Rows { ids: ids.clone() }) } else { reference::rows(table, ids) }
@@ -123,6 +147,9 @@ pub(crate) fn token_stats(
     hidden.apply_op2(weight, fused::TokenStats { vocabulary, stats: kernels::Stats { targets: targets.to_vec(), temperature, reference } })
 }
 
+/// The number of positions in a cache is a multiple of this.
+pub(crate) use kernels::CACHE_BLOCK;
+
 /// Rows of a step or of a prefix, and where they live in the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct CachePlaces {
@@ -131,7 +158,7 @@ pub(crate) struct CachePlaces {
     pub capacity: usize,
 }
 
-/// Writes keys and values of `rows` (N, (H + 2K) head_dim) in place into `keys` and `values` (slots, K, capacity, head_dim).
+/// Writes keys and values of `rows` (N, (H + 2K) head_dim) in place into `keys` and `values`, both of slots * K * capacity * head_dim numbers.
 pub(crate) fn cache_write(keys: &Tensor, values: &Tensor, rows: &Tensor, places: &CachePlaces, shape: AttentionShape) -> Result<()> {
     keys.inplace_op2(rows, &fused::CacheWrite { places: places.clone(), shape, values: false })?;
     values.inplace_op2(rows, &fused::CacheWrite { places: places.clone(), shape, values: true })
