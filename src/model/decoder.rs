@@ -7,6 +7,7 @@ use super::config::Config;
 use super::ops::{self, AttentionShape, CachePlaces, Layout, RopeTable};
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Sequences laid end to end: N tokens in all, without padding.
@@ -132,16 +133,17 @@ pub struct TokenStats {
     pub kl: Tensor,
 }
 
-/// Weights (O, D) of a product, and their copy in panels once they are laid out for sampling.
+/// Weights (O, D) of a product; for sampling their copy in panels, for training where their gradient goes.
 #[derive(Clone, Debug)]
 struct Matrix {
     weight: Tensor,
     panels: Option<Arc<ops::Panels>>,
+    sink: Option<ops::Sink>,
 }
 
 impl Matrix {
     fn new(weight: Tensor) -> Self {
-        Self { weight, panels: None }
+        Self { weight, panels: None, sink: None }
     }
 
     fn lay_out(&mut self) -> Result<()> {
@@ -153,7 +155,7 @@ impl Matrix {
     fn apply(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         Ok(match &self.panels {
             Some(panels) => ops::linear_by_panels(x, panels, bias)?,
-            None => ops::linear(x, &self.weight, bias)?,
+            None => ops::linear(x, &self.weight, bias, self.sink.as_ref())?,
         })
     }
 }
@@ -174,7 +176,7 @@ struct Layer {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     config: Arc<Config>,
-    embed: Tensor,
+    embed: Matrix,
     layers: Vec<Layer>,
     norm: Tensor,
     /// Equal to `embed` where the embeddings are tied.
@@ -198,7 +200,7 @@ impl Decoder {
     ) -> Result<Self> {
         let (d, hd) = (config.hidden_size, config.head_dim);
         let qkv = (config.heads + 2 * config.kv_heads) * hd;
-        let embed = get("model.embed_tokens.weight", &[config.vocab_size, d])?;
+        let embed = Matrix::new(get("model.embed_tokens.weight", &[config.vocab_size, d])?);
         let layers = (0..config.layers)
             .map(|i| {
                 let mut get = |name: &str, shape: &[usize]| get(&format!("model.layers.{i}.{name}"), shape);
@@ -218,8 +220,8 @@ impl Decoder {
             })
             .collect::<Result<_>>()?;
         let norm = get("model.norm.weight", &[d])?;
-        let head = if config.tie_embeddings { embed.clone() } else { get("lm_head.weight", &[config.vocab_size, d])? };
-        Ok(Self { config, embed, layers, norm, head: Matrix::new(head), rope, device: device.clone() })
+        let head = if config.tie_embeddings { embed.clone() } else { Matrix::new(get("lm_head.weight", &[config.vocab_size, d])?) };
+        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone() })
     }
 
     /// Calls `f(name, tensor)` for each parameter, tied embeddings once, and builds the decoder of what it returns.
@@ -233,7 +235,7 @@ impl Decoder {
 
     /// Parameters as the decoder holds them, with their names, tied embeddings once.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.clone())];
+        let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.weight.clone())];
         for (i, layer) in self.layers.iter().enumerate() {
             let mut push = |name: &str, tensor: &Tensor| all.push((format!("model.layers.{i}.{name}"), tensor.clone()));
             push("input_layernorm.weight", &layer.input_norm);
@@ -287,6 +289,35 @@ impl Decoder {
         Ok(decoder)
     }
 
+    /// The same decoder, with sinks of its own that take the gradients of its matrices in place of the graph.
+    pub(crate) fn collecting(&self) -> Self {
+        let mut decoder = self.clone();
+        for layer in &mut decoder.layers {
+            for matrix in [&mut layer.qkv, &mut layer.o_proj, &mut layer.gate_up, &mut layer.down] {
+                matrix.sink = Some(ops::Sink::default());
+            }
+        }
+        decoder.embed.sink = Some(ops::Sink::default());
+        decoder.head.sink = if self.config.tie_embeddings { decoder.embed.sink.clone() } else { Some(ops::Sink::default()) };
+        decoder
+    }
+
+    /// What the sinks of a decoder from `collecting` took, by the names of `tensors`; they are empty again.
+    pub(crate) fn take_gradients(&self) -> HashMap<String, Vec<f32>> {
+        let mut all = HashMap::new();
+        let mut take = |name: String, matrix: &Matrix| all.extend(matrix.sink.as_ref().and_then(ops::Sink::take).map(|sum| (name, sum)));
+        take("model.embed_tokens.weight".into(), &self.embed);
+        take("lm_head.weight".into(), &self.head);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let name = |part: &str| format!("model.layers.{i}.{part}.weight");
+            take(name("self_attn.qkv_proj"), &layer.qkv);
+            take(name("self_attn.o_proj"), &layer.o_proj);
+            take(name("mlp.gate_up_proj"), &layer.gate_up);
+            take(name("mlp.down_proj"), &layer.down);
+        }
+        all
+    }
+
     /// A copy that later optimiser steps do not reach, without gradients.
     pub fn snapshot(&self) -> Result<Self> {
         self.map(|_, tensor| Ok(tensor.detach().copy()?))
@@ -335,7 +366,7 @@ impl Decoder {
         reference: Option<(&Tensor, &Self)>,
     ) -> Result<TokenStats> {
         let reference = reference.map(|(hidden, model)| (hidden, &model.head.weight));
-        let stats = ops::token_stats(hidden, &self.head.weight, targets, temperature, reference)?; // (N, 3)
+        let stats = ops::token_stats(hidden, &self.head.weight, targets, temperature, reference, self.head.sink.as_ref())?; // (N, 3)
         let column = |i: usize| stats.narrow(1, i, 1)?.squeeze(1);
         Ok(TokenStats { logprobs: column(0)?, entropy: column(1)?, kl: column(2)? })
     }
@@ -409,7 +440,7 @@ impl Decoder {
         mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let eps = self.config.rms_norm_eps;
-        let mut x = ops::embed(&self.embed, ids)?; // (N, D)
+        let mut x = ops::embed(&self.embed.weight, ids, self.embed.sink.as_ref())?; // (N, D)
         for (i, layer) in self.layers.iter().enumerate() {
             let h = ops::rms_norm(&x, &layer.input_norm, eps)?;
             let mut qkv = layer.qkv.apply(&h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)

@@ -9,7 +9,7 @@
 use super::optimizer::{AdamW, AdamWSettings};
 use crate::lanes;
 use crate::model::{Decoder, Packed, Parameter, TokenStats};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 
 /// A sequence of which the tokens from `completion` on are targets.
@@ -178,6 +178,8 @@ fn cut(examples: &[Example], wanted: usize) -> Vec<std::ops::Range<usize>> {
 
 /// A part of a micro-batch after its forward pass.
 struct Share {
+    /// With sinks of its own: shares run side by side, and their gradients are added in order.
+    model: Decoder,
     stats: TokenStats,
 }
 
@@ -194,6 +196,7 @@ impl Share {
         }
         ensure!(!targets.is_empty(), "a micro-batch has no target token: every completion in it is empty");
         let packed = Packed::new(examples.iter().map(|e| &e.tokens[..]))?;
+        let model = model.collecting();
         let hidden = model.select(&model.hidden(&packed)?, rows.clone())?; // (targets, D)
         let stats = match reference {
             Some(reference) => {
@@ -202,7 +205,7 @@ impl Share {
             }
             None => model.token_stats(&hidden, &targets, temperature, None)?,
         };
-        Ok(Self { stats })
+        Ok(Self { model, stats })
     }
 
     fn values(&self) -> Result<Values> {
@@ -224,8 +227,12 @@ impl Share {
             loss = (loss + weigh(&self.stats.kl, seed)?)?;
         }
         let mut store = loss.backward()?;
-        let gradient = |p: &Parameter| {
-            store.remove(&p.var).with_context(|| format!("parameter {} has no gradient: the graph is cut before it", p.name))
+        let mut collected = self.model.take_gradients();
+        let gradient = |p: &Parameter| match (collected.remove(&p.name), store.remove(&p.var)) {
+            (Some(sum), None) => Ok(Tensor::from_vec(sum, p.var.shape(), p.var.device())?),
+            (None, Some(gradient)) => Ok(gradient),
+            (Some(sum), Some(gradient)) => Ok((Tensor::from_vec(sum, p.var.shape(), p.var.device())? + gradient)?),
+            (None, None) => bail!("parameter {} has no gradient: the graph is cut before it", p.name),
         };
         parameters.iter().map(gradient).collect()
     }

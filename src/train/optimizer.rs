@@ -4,7 +4,7 @@
 //! `torch.nn.utils.clip_grad_norm_`. Weights change in place, so a sampler that shares their memory uses the new ones at once.
 
 use crate::model::Parameter;
-use crate::model::ops::{AdamWStep, Ema, Moment, adamw_apply};
+use crate::model::ops::{AdamWStep, adamw, sum_of_squares};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 
@@ -45,21 +45,18 @@ impl AdamW {
         ensure!(gradients.len() == self.parameters.len(), "{} gradients for {} parameters", gradients.len(), self.parameters.len());
         let mut squares = 0.0;
         for (gradient, parameter) in gradients.iter().zip(&self.parameters) {
-            let square = f64::from(gradient.sqr()?.sum_all()?.to_vec0::<f32>()?);
+            let square = sum_of_squares(gradient)?;
             ensure!(square.is_finite(), "the gradient of {} is not finite at optimiser step {}", parameter.name, self.step + 1);
             squares += square;
         }
         let norm = squares.sqrt();
-        let scale = (self.settings.max_grad_norm / (norm + 1e-6)).min(1.0) as f32;
+        let scale = (self.settings.max_grad_norm / (norm + 1e-6)).min(1.0);
         self.step += 1;
         let t = i32::try_from(self.step).context("more than 2^31 optimiser steps")?;
-        let (beta1, beta2) = self.settings.betas;
+        let AdamWSettings { betas, eps, .. } = self.settings;
         for ((gradient, parameter), (m, v)) in gradients.iter().zip(&self.parameters).zip(&self.moments) {
-            let gradient = gradient.contiguous()?;
-            m.inplace_op2(&gradient, &Ema { moment: Moment::First, beta: beta1 as f32, scale })?;
-            v.inplace_op2(&gradient, &Ema { moment: Moment::Second, beta: beta2 as f32, scale })?;
             let weight_decay = if parameter.var.rank() == 2 { self.settings.weight_decay } else { 0.0 };
-            adamw_apply(&parameter.var, m, v, &AdamWStep { t, rate, betas: self.settings.betas, eps: self.settings.eps, weight_decay })?;
+            adamw(&parameter.var, m, v, &gradient.contiguous()?, &AdamWStep { t, rate, betas, eps, weight_decay, scale })?;
         }
         Ok(norm)
     }

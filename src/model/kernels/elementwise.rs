@@ -111,13 +111,11 @@ pub fn gather_rows(table: &[f32], d: usize, ids: &[u32]) -> Vec<f32> {
     y
 }
 
-/// Gradient of `gather_rows` for the table: each row of `dy` added to row `ids[i]`, in the order of `ids`.
-pub fn scatter_add_rows(dy: &[f32], d: usize, ids: &[u32], rows: usize) -> Vec<f32> {
-    let mut table = vec![0f32; rows * d];
+/// Adds rows `dy` (N, D) to rows `ids` of `table` (V, D), in the order of `ids`.
+pub fn scatter_add_rows(table: &mut [f32], dy: &[f32], d: usize, ids: &[u32]) {
     for (row, id) in dy.chunks_exact(d).zip(ids) {
         super::axpy(&mut table[*id as usize * d..][..d], 1.0, row);
     }
-    table
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! KL = sum(p (log p - log q)). Gradients: dlp/dz = onehot - p, dH/dz = -p (log p + H), dKL/dz = p (log p - log q - KL).
 //! Rows go through in chunks, so memory is a chunk's logits and not (N, V); the backward pass computes the logits again.
 
-use super::{Mat, Threads, exp, matmul, max, rows_by_rows, zip_sum};
+use super::{Mat, Sum, Threads, exp, matmul, max, rows_by_rows, zip_sum};
 use rayon::prelude::*;
 
 /// Logits held at once, in elements, where a chunk has more rows than `CHUNK_ROWS`.
@@ -69,12 +69,20 @@ pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
     out
 }
 
-/// Gradients for `h` (N, D) and `w` (V, D), given `out` and its gradient `dout`, both (N, 3).
-pub fn token_stats_backward(h: &[f32], w: &[f32], v: usize, stats: &Stats, out: &[f32], dout: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// Gradient for `h` (N, D), given `out` and its gradient `dout`, both (N, 3); that for `w` (V, D) is added to `dw`, if it is wanted.
+pub fn token_stats_backward(
+    h: &[f32],
+    w: &[f32],
+    v: usize,
+    stats: &Stats,
+    out: &[f32],
+    dout: &[f32],
+    mut dw: Option<&mut Sum>,
+) -> Vec<f32> {
     let d = w.len() / v;
     let n = stats.targets.len();
     let rows = chunk_rows(v, n);
-    let (mut dh, mut dw) = (vec![0f32; h.len()], vec![0f32; w.len()]);
+    let mut dh = vec![0f32; h.len()];
     let scale = 1.0 / stats.temperature;
     for from in (0..n).step_by(rows) {
         let to = (from + rows).min(n);
@@ -106,9 +114,11 @@ pub fn token_stats_backward(h: &[f32], w: &[f32], v: usize, stats: &Stats, out: 
             });
         let dz = Mat::new(&z, to - from, v);
         matmul(&mut dh[from * d..to * d], d, dz, Mat::new(w, v, d), scale, 0.0, Threads::All);
-        matmul(&mut dw, d, dz.t(), Mat::new(&h[from * d..to * d], to - from, d), scale, 1.0, Threads::All);
+        if let Some(dw) = &mut dw {
+            dw.add_product(dz.t(), Mat::new(&h[from * d..to * d], to - from, d), scale);
+        }
     }
-    (dh, dw)
+    dh
 }
 
 /// The rows of `q`, or as many empty ones.

@@ -10,12 +10,14 @@ mod norm;
 mod panels;
 
 pub(crate) use attention::{AttentionShape, CACHE_BLOCK, Places, attention, attention_backward, attention_step, write_keys, write_values};
-pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, scatter_add_rows, swiglu, swiglu_backward};
+use elementwise::scatter_add_rows;
+pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, swiglu, swiglu_backward};
 pub(crate) use head::{COLUMNS, Stats, token_stats, token_stats_backward};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use panels::Panels;
 
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 /// One operand of a product: a matrix with `rows` x `cols` elements at strides (`rs`, `cs`) from `data[0]`.
 #[derive(Clone, Copy)]
@@ -61,25 +63,33 @@ pub(crate) enum Threads {
 
 /// `out = beta * out + alpha * a b`, with `out` row-major, `out_rs` elements from row to row.
 pub(crate) fn matmul(out: &mut [f32], out_rs: usize, a: Mat, b: Mat, alpha: f32, beta: f32, threads: Threads) {
+    let (m, n) = (a.rows, b.cols);
+    assert!(m == 0 || n == 0 || (m - 1) * out_rs + n <= out.len(), "product reaches past its output");
+    // SAFETY: the assert bounds what is written; `out` is borrowed mutably, so it aliases neither operand.
+    unsafe { multiply(out.as_mut_ptr(), out_rs, a, b, alpha, beta, threads) }
+}
+
+/// # Safety
+/// `out` must have room for `a.rows` rows of `b.cols`, `out_rs` apart, that nothing else touches; if `beta` is not 0 they must hold numbers.
+unsafe fn multiply(out: *mut f32, out_rs: usize, a: Mat, b: Mat, alpha: f32, beta: f32, threads: Threads) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert_eq!(k, b.rows, "inner sizes of a product differ");
     if m == 0 || n == 0 {
         return;
     }
-    assert!((m - 1) * out_rs + n <= out.len(), "product reaches past its output");
     a.check();
     b.check();
     let parallelism = match threads {
         Threads::All if m * n * k > 64 * 1024 && rayon::current_num_threads() > 1 => Parallelism::Rayon(0),
         _ => Parallelism::None,
     };
-    // SAFETY: the three asserts above bound every address that the strides reach; `out` is borrowed mutably, so it aliases neither operand.
+    // SAFETY: `check` bounds every address that the operands' strides reach, and the caller those of `out`.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out,
             1,
             out_rs as isize,
             beta != 0.0,
@@ -99,12 +109,90 @@ pub(crate) fn matmul(out: &mut [f32], out_rs: usize, a: Mat, b: Mat, alpha: f32,
     }
 }
 
+/// `alpha a b` in memory of its own, which is not cleared first.
+pub(crate) fn product(a: Mat, b: Mat, alpha: f32) -> Vec<f32> {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    if k == 0 {
+        return vec![0.0; m * n];
+    }
+    let mut out = Vec::with_capacity(m * n);
+    // SAFETY: with `beta` 0 and `k` above 0 the product writes every element and reads none.
+    unsafe {
+        multiply(out.as_mut_ptr(), n, a, b, alpha, 0.0, Threads::All);
+        out.set_len(m * n);
+    }
+    out
+}
+
+/// A gradient that is being added up: nothing before the first addition, so that no memory is cleared only to be added to.
+#[derive(Debug, Default)]
+pub(crate) struct Sum(Vec<f32>);
+
+impl Sum {
+    /// Adds `alpha a b`.
+    pub fn add_product(&mut self, a: Mat, b: Mat, alpha: f32) {
+        if self.0.is_empty() {
+            self.0 = product(a, b, alpha);
+        } else {
+            matmul(&mut self.0, b.cols, a, b, alpha, 1.0, Threads::All);
+        }
+    }
+
+    /// Adds rows `dy` (N, D) to rows `ids` of `rows` rows.
+    pub fn add_rows(&mut self, dy: &[f32], d: usize, ids: &[u32], rows: usize) {
+        if self.0.is_empty() {
+            self.0 = vec![0.0; rows * d];
+        }
+        scatter_add_rows(&mut self.0, dy, d, ids);
+    }
+
+    /// The sum, and nothing again; `None` if nothing was added.
+    pub fn take(&mut self) -> Option<Vec<f32>> {
+        Some(std::mem::take(&mut self.0)).filter(|sum| !sum.is_empty())
+    }
+}
+
+/// Sum of squares, in an order that depends on the length alone.
+pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
+    const CHUNK: usize = 1 << 14;
+    let parts: Vec<f64> = x.par_chunks(CHUNK).map(|x| f64::from(zip_sum(x, x, |a, b| a * b))).collect();
+    parts.iter().sum()
+}
+
+/// The numbers of one AdamW step (Loshchilov and Hutter, 2019), bias corrections worked in.
+#[derive(Clone, Copy)]
+pub(crate) struct AdamW {
+    pub betas: (f32, f32),
+    /// Factor of the gradient: what clipping leaves.
+    pub scale: f32,
+    /// Factor of the weights.
+    pub decay: f32,
+    pub rate: f32,
+    /// Square root of the second moment's bias correction.
+    pub root: f32,
+    pub eps: f32,
+}
+
+impl AdamW {
+    /// m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, w = decay w - rate m / (sqrt(v) / root + eps), each number read and written once.
+    pub fn step(&self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+        const CHUNK: usize = 1 << 14;
+        let (b1, b2) = self.betas;
+        let chunks = w.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK)).zip(g.par_chunks(CHUNK));
+        chunks.for_each(|(((w, m), v), g)| {
+            for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+                let g = g * self.scale;
+                *m = b1 * *m + (1.0 - b1) * g;
+                *v = b2 * *v + (1.0 - b2) * (g * g);
+                *w = *w * self.decay - self.rate * *m / (v.sqrt() / self.root + self.eps);
+            }
+        });
+    }
+}
+
 /// `alpha x w^T`: rows `x` (N, D) against rows `w` (O, D), (N, O).
 pub(super) fn rows_by_rows(x: &[f32], w: &[f32], d: usize, o: usize, alpha: f32) -> Vec<f32> {
-    let n = x.len() / d;
-    let mut y = vec![0f32; n * o];
-    matmul(&mut y, o, Mat::new(x, n, d), Mat::new(w, o, d).t(), alpha, 0.0, Threads::All);
-    y
+    product(Mat::new(x, x.len() / d, d), Mat::new(w, o, d).t(), alpha)
 }
 
 /// Lanes of the accumulators below: fixed, so that sums do not depend on the machine's vector width.

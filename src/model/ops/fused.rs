@@ -3,10 +3,10 @@
 //! A gradient is computed only for arguments that lead to a variable, so frozen weights cost nothing in the backward pass.
 
 use super::{CachePlaces, RopeTable, kernels};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, InplaceOp3, Layout, Result, Shape, Storage, Tensor};
-use kernels::{AttentionShape, COLUMNS, Mat, Places, Threads, matmul};
-use rayon::prelude::*;
-use std::sync::Arc;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, InplaceOp2, Layout, Result, Shape, Storage, Tensor};
+use kernels::{AttentionShape, COLUMNS, Mat, Places};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The elements of a contiguous f32 operand.
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -32,7 +32,41 @@ fn output(data: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)
     Ok((CpuStorage::F32(data), shape.into()))
 }
 
-pub(super) struct Linear;
+/// Where the gradient of a weight is added up outside the graph, over all its uses and all calls of the backward pass.
+///
+/// candle adds each gradient to zeros that it makes for the purpose: for weights that is more memory traffic than the optimiser's step.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sink(Arc<Mutex<kernels::Sum>>);
+
+impl Sink {
+    fn with<R>(&self, f: impl FnOnce(&mut kernels::Sum) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The gradient so far, and nothing again; `None` if there was none.
+    pub fn take(&self) -> Option<Vec<f32>> {
+        self.with(kernels::Sum::take)
+    }
+}
+
+/// Gives the gradient of `w` that `add` adds up: to `into` and not to the graph, or to the graph where there is no sink.
+fn collect(w: &Tensor, into: Option<&Sink>, add: impl FnOnce(&mut kernels::Sum) -> Result<()>) -> Result<Option<Tensor>> {
+    if !w.track_op() {
+        return Ok(None);
+    }
+    match into {
+        Some(sink) => sink.with(add).map(|()| None),
+        None => {
+            let mut sum = kernels::Sum::default();
+            add(&mut sum)?;
+            sum.take().map(|dw| tensor(dw, w)).transpose()
+        }
+    }
+}
+
+pub(super) struct Linear {
+    pub into: Option<Sink>,
+}
 
 impl Linear {
     fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, d: usize, o: usize) -> Vec<f32> {
@@ -51,19 +85,16 @@ impl Linear {
         Ok((n, d, o))
     }
 
-    fn backward(x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn backward(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((n, d), o) = (x.dims2()?, w.dim(0)?);
         let dx = x.track_op().then(|| {
-            let mut dx = vec![0f32; n * d];
-            with(dy, |dy| with(w, |w| matmul(&mut dx, d, Mat::new(dy, n, o), Mat::new(w, o, d), 1.0, 0.0, Threads::All)))??;
+            let dx = with(dy, |dy| with(w, |w| kernels::product(Mat::new(dy, n, o), Mat::new(w, o, d), 1.0)))??;
             tensor(dx, x)
         });
-        let dw = w.track_op().then(|| {
-            let mut dw = vec![0f32; o * d];
-            with(dy, |dy| with(x, |x| matmul(&mut dw, d, Mat::new(dy, n, o).t(), Mat::new(x, n, d), 1.0, 0.0, Threads::All)))??;
-            tensor(dw, w)
-        });
-        Ok((dx.transpose()?, dw.transpose()?))
+        let dw = collect(w, self.into.as_ref(), |sum| {
+            with(dy, |dy| with(x, |x| sum.add_product(Mat::new(dy, n, o).t(), Mat::new(x, n, d), 1.0)))?
+        })?;
+        Ok((dx.transpose()?, dw))
     }
 }
 
@@ -78,7 +109,7 @@ impl CustomOp2 for Linear {
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Self::backward(x, w, dy)
+        self.backward(x, w, dy)
     }
 }
 
@@ -108,7 +139,7 @@ impl CustomOp3 for Linear {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = Self::backward(x, w, dy)?;
+        let (dx, dw) = self.backward(x, w, dy)?;
         let db = if bias.track_op() {
             let mut db = vec![0f32; bias.elem_count()];
             with(dy, |dy| dy.chunks_exact(db.len()).for_each(|row| kernels::axpy(&mut db, 1.0, row)))?;
@@ -161,6 +192,7 @@ impl CustomOp2 for ByPanels {
 /// Gather of rows; its gradient adds rows up in the order of `ids`.
 pub(super) struct Rows {
     pub ids: Arc<Vec<u32>>,
+    pub into: Option<Sink>,
 }
 
 impl CustomOp1 for Rows {
@@ -178,7 +210,7 @@ impl CustomOp1 for Rows {
 
     fn bwd(&self, table: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (rows, d) = table.dims2()?;
-        Ok(Some(tensor(with(dy, |dy| kernels::scatter_add_rows(dy, d, &self.ids, rows))?, table)?))
+        collect(table, self.into.as_ref(), |sum| with(dy, |dy| sum.add_rows(dy, d, &self.ids, rows)))
     }
 }
 
@@ -349,6 +381,7 @@ impl CustomOp1 for SwiGlu {
 pub(super) struct TokenStats {
     pub vocabulary: usize,
     pub stats: kernels::Stats,
+    pub into: Option<Sink>,
 }
 
 impl CustomOp2 for TokenStats {
@@ -362,10 +395,21 @@ impl CustomOp2 for TokenStats {
     }
 
     fn bwd(&self, h: &Tensor, w: &Tensor, out: &Tensor, dout: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dh, dw) = with(h, |h| {
-            with(w, |w| with(out, |out| with(dout, |dout| kernels::token_stats_backward(h, w, self.vocabulary, &self.stats, out, dout))))
-        })????;
-        Ok((Some(tensor(dh, h)?), Some(tensor(dw, w)?)))
+        let backward = |sum: Option<&mut kernels::Sum>| {
+            let gradient = |h: &[f32], w: &[f32], out: &[f32], dout: &[f32]| {
+                kernels::token_stats_backward(h, w, self.vocabulary, &self.stats, out, dout, sum)
+            };
+            tensor(with(h, |h| with(w, |w| with(out, |out| with(dout, |dout| gradient(h, w, out, dout)))))????, h)
+        };
+        if !w.track_op() {
+            return Ok((Some(backward(None)?), None));
+        }
+        let mut dh = None;
+        let dw = collect(w, self.into.as_ref(), |sum| {
+            dh = Some(backward(Some(sum))?);
+            Ok(())
+        })?;
+        Ok((dh, dw))
     }
 }
 
@@ -426,57 +470,43 @@ fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
     }
 }
 
-/// Which running mean of the gradient.
-#[derive(Clone, Copy)]
-pub(crate) enum Moment {
-    First,
-    Second,
+/// AdamW's step in place on a weight and its moments.
+struct Update<'a> {
+    m: &'a Tensor,
+    v: &'a Tensor,
+    numbers: kernels::AdamW,
 }
 
-/// `moment = beta * moment + (1 - beta) * g` in place, with g the gradient times `scale`, squared for the second moment.
-pub(crate) struct Ema {
-    pub moment: Moment,
-    pub beta: f32,
-    pub scale: f32,
-}
-
-impl InplaceOp2 for Ema {
-    fn name(&self) -> &'static str {
-        "ema"
-    }
-
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, grad: &CpuStorage, grad_l: &Layout) -> Result<()> {
-        let (m, g) = (slice_mut(dst, dst_l)?, slice(grad, grad_l)?);
-        let (beta, scale) = (self.beta, self.scale);
-        m.par_iter_mut().zip(g).with_min_len(1 << 14).for_each(|(m, g)| {
-            let g = g * scale;
-            let g = if matches!(self.moment, Moment::First) { g } else { g * g };
-            *m = beta * *m + (1.0 - beta) * g;
-        });
-        Ok(())
-    }
-}
-
-/// `w = w * decay - rate * m / (sqrt(v) / root + eps)` in place: AdamW's step once the moments are up to date.
-struct Apply {
-    decay: f32,
-    rate: f32,
-    root: f32,
-    eps: f32,
-}
-
-impl InplaceOp3 for Apply {
+impl InplaceOp2 for Update<'_> {
     fn name(&self) -> &'static str {
         "adamw"
     }
 
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, m: &CpuStorage, m_l: &Layout, v: &CpuStorage, v_l: &Layout) -> Result<()> {
-        let (w, m, v) = (slice_mut(dst, dst_l)?, slice(m, m_l)?, slice(v, v_l)?);
-        w.par_iter_mut().zip(m).zip(v).with_min_len(1 << 14).for_each(|((w, m), v)| {
-            *w = *w * self.decay - self.rate * m / (v.sqrt() / self.root + self.eps);
-        });
-        Ok(())
+    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, grad: &CpuStorage, grad_l: &Layout) -> Result<()> {
+        let (w, g) = (slice_mut(dst, dst_l)?, slice(grad, grad_l)?);
+        // Of an in-place operation only the first operand can be written: the moments are opened by operations of their own.
+        with_mut(self.m, |m| with_mut(self.v, |v| self.numbers.step(w, m, v, g)))?
     }
+}
+
+/// Runs `f` on the numbers of a tensor, to change them in place.
+fn with_mut<R>(t: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    struct Open<F, R>(RefCell<(Option<F>, Option<R>)>);
+    impl<R, F: FnOnce(&mut [f32]) -> R> InplaceOp1 for Open<F, R> {
+        fn name(&self) -> &'static str {
+            "in place"
+        }
+
+        fn cpu_fwd(&self, data: &mut CpuStorage, layout: &Layout) -> Result<()> {
+            let mut state = self.0.borrow_mut();
+            let f = state.0.take();
+            state.1 = f.map(|f| Ok::<_, candle_core::Error>(f(slice_mut(data, layout)?))).transpose()?;
+            Ok(())
+        }
+    }
+    let open = Open(RefCell::new((Some(f), None)));
+    t.inplace_op1(&open)?;
+    open.0.into_inner().1.ok_or_else(|| candle_core::Error::Msg("an in-place operation did not run".into()))
 }
 
 /// The numbers of one AdamW step.
@@ -487,15 +517,19 @@ pub(crate) struct AdamWStep {
     pub betas: (f64, f64),
     pub eps: f64,
     pub weight_decay: f64,
+    /// Factor of the gradient: what clipping leaves.
+    pub scale: f64,
 }
 
-/// AdamW's update of `weight` from its moments.
-pub(crate) fn adamw_apply(weight: &Tensor, m: &Tensor, v: &Tensor, step: &AdamWStep) -> Result<()> {
-    let apply = Apply {
+/// AdamW's update of `weight` and its moments `m` and `v` from `gradient`, all in place and of one shape.
+pub(crate) fn adamw(weight: &Tensor, m: &Tensor, v: &Tensor, gradient: &Tensor, step: &AdamWStep) -> Result<()> {
+    let numbers = kernels::AdamW {
+        betas: (step.betas.0 as f32, step.betas.1 as f32),
+        scale: step.scale as f32,
         decay: (1.0 - step.rate * step.weight_decay) as f32,
         rate: (step.rate / (1.0 - step.betas.0.powi(step.t))) as f32,
         root: (1.0 - step.betas.1.powi(step.t)).sqrt() as f32,
         eps: step.eps as f32,
     };
-    weight.inplace_op3(m, v, &apply)
+    weight.inplace_op2(gradient, &Update { m, v, numbers })
 }

@@ -13,7 +13,7 @@ use super::kernels;
 use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
 
-pub(crate) use fused::{AdamWStep, Ema, Moment, adamw_apply};
+pub(crate) use fused::{AdamWStep, Sink, adamw};
 pub(crate) use kernels::AttentionShape;
 
 /// Angles of the rotary embedding, precomputed in f32.
@@ -40,10 +40,13 @@ fn is_fused(x: &Tensor) -> bool {
 }
 
 /// `x` (N, D) times the transposed `weight` (O, D), plus `bias` (O,): (N, O).
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+///
+/// Here and below the gradient of a weight goes `into` a sink, where one is given and the fused form covers the operation, and else into the graph.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, into: Option<&Sink>) -> Result<Tensor> {
+    let op = fused::Linear { into: into.cloned() };
     match (is_fused(x), bias) {
-        (true, None) => x.apply_op2(weight, fused::Linear),
-        (true, Some(bias)) => x.apply_op3(weight, bias, fused::Linear),
+        (true, None) => x.apply_op2(weight, op),
+        (true, Some(bias)) => x.apply_op3(weight, bias, op),
         (false, bias) => reference::linear(x, weight, bias),
     }
 }
@@ -55,6 +58,11 @@ pub(crate) use kernels::Panels;
 pub(crate) fn panels(weight: &Tensor) -> Result<Option<Panels>> {
     let (outputs, inputs) = weight.dims2()?;
     if is_fused(weight) { Ok(Some(fused::with(weight, |w| Panels::new(w, outputs, inputs))?)) } else { Ok(None) }
+}
+
+/// Sum of the squares of all numbers, in an order that depends on their number alone.
+pub(crate) fn sum_of_squares(t: &Tensor) -> Result<f64> {
+    with_numbers(t, kernels::sum_of_squares)
 }
 
 /// Runs `f` on the numbers of `t`, where they lie if they lie in order on the CPU in f32.
@@ -73,13 +81,13 @@ pub(crate) fn linear_by_panels(x: &Tensor, panels: &Arc<Panels>, bias: Option<&T
 }
 
 /// Rows `ids` of `table` (V, D): (N, D).
-pub(crate) fn embed(table: &Tensor, ids: &Arc<Vec<u32>>) -> Result<Tensor> {
-    if is_fused(table) { table.apply_op1(fused::Rows { ids: ids.clone() }) } else { reference::rows(table, ids) }
+pub(crate) fn embed(table: &Tensor, ids: &Arc<Vec<u32>>, into: Option<&Sink>) -> Result<Tensor> {
+    if is_fused(table) { table.apply_op1(fused::Rows { ids: ids.clone(), into: into.cloned() }) } else { reference::rows(table, ids) }
 }
 
 /// Rows `ids` of `x` (N, D), in that order: (M, D).
 pub(crate) fn select_rows(x: &Tensor, ids: &Arc<Vec<u32>>) -> Result<Tensor> {
-    embed(x, ids)
+    embed(x, ids, None)
 }
 
 /// RMSNorm of the last dimension of `x` (N, D) with `weight` (D,).
@@ -131,6 +139,7 @@ pub(crate) fn token_stats(
     targets: &[u32],
     temperature: f32,
     reference: Option<(&Tensor, &Tensor)>,
+    into: Option<&Sink>,
 ) -> Result<Tensor> {
     let vocabulary = weight.dim(0)?;
     if hidden.dim(0)? != targets.len() {
@@ -144,7 +153,8 @@ pub(crate) fn token_stats(
     }
     let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
     let reference = reference.map(|(h, w)| Ok::<_, candle_core::Error>((flat(h)?, flat(w)?))).transpose()?;
-    hidden.apply_op2(weight, fused::TokenStats { vocabulary, stats: kernels::Stats { targets: targets.to_vec(), temperature, reference } })
+    let stats = kernels::Stats { targets: targets.to_vec(), temperature, reference };
+    hidden.apply_op2(weight, fused::TokenStats { vocabulary, stats, into: into.cloned() })
 }
 
 /// The number of positions in a cache is a multiple of this.

@@ -51,10 +51,14 @@ fn fused_and_composed_forms_agree_in_values_and_gradients() {
     let n: usize = lengths.iter().sum();
     let width = SHAPE.width();
     let (x, w, bias) = (random("x", &[n, 24]), random("w", &[40, 24]), random("bias", &[40]));
-    check("linear", &[&x, &w, &bias], |fused| if fused { linear(&x, &w, Some(&bias)) } else { reference::linear(&x, &w, Some(&bias)) });
-    check("linear without bias", &[&x, &w], |fused| if fused { linear(&x, &w, None) } else { reference::linear(&x, &w, None) });
+    check(
+        "linear",
+        &[&x, &w, &bias],
+        |fused| if fused { linear(&x, &w, Some(&bias), None) } else { reference::linear(&x, &w, Some(&bias)) },
+    );
+    check("linear without bias", &[&x, &w], |fused| if fused { linear(&x, &w, None, None) } else { reference::linear(&x, &w, None) });
     let ids = Arc::new((0..n as u32).map(|i| i * 7 % 40).collect::<Vec<_>>());
-    check("rows", &[&w], |fused| if fused { embed(&w, &ids) } else { reference::rows(&w, &ids) });
+    check("rows", &[&w], |fused| if fused { embed(&w, &ids, None) } else { reference::rows(&w, &ids) });
     let norm = random("norm", &[24]);
     check("rms_norm", &[&x, &norm], |fused| if fused { rms_norm(&x, &norm, 1e-6) } else { reference::rms_norm(&x, &norm, 1e-6) });
     let (qkv, q_norm, k_norm) = (random("qkv", &[n, width]), random("q", &[8]), random("k", &[8]));
@@ -78,7 +82,11 @@ fn token_stats_agree_with_their_composed_form_with_and_without_a_reference() {
     let targets: Vec<u32> = (0..n as u32).map(|i| i * 5 % 33).collect();
     for reference in [None, Some((&h_ref, &w_ref))] {
         check("token_stats", &[&h, &w], |fused| {
-            if fused { token_stats(&h, &w, &targets, 1.7, reference) } else { reference::token_stats(&h, &w, &targets, 1.7, reference) }
+            if fused {
+                token_stats(&h, &w, &targets, 1.7, reference, None)
+            } else {
+                reference::token_stats(&h, &w, &targets, 1.7, reference)
+            }
         });
     }
 }
@@ -86,8 +94,38 @@ fn token_stats_agree_with_their_composed_form_with_and_without_a_reference() {
 #[test]
 fn ids_and_positions_out_of_range_are_errors() {
     let (h, w) = (random("h", &[2, 8]), random("w", &[5, 8]));
-    assert!(token_stats(&h, &w, &[1, 5], 1.0, None).unwrap_err().to_string().contains("target id 5"));
-    assert!(embed(&w, &Arc::new(vec![0, 9])).unwrap_err().to_string().contains("row 9"));
+    assert!(token_stats(&h, &w, &[1, 5], 1.0, None, None).unwrap_err().to_string().contains("target id 5"));
+    assert!(embed(&w, &Arc::new(vec![0, 9]), None).unwrap_err().to_string().contains("row 9"));
     let qkv = random("qkv", &[1, SHAPE.width()]);
     assert!(rope(&qkv, &Arc::new(vec![200]), &table(), SHAPE).unwrap_err().to_string().contains("position 200"));
+}
+
+#[test]
+fn a_sink_takes_the_gradients_that_the_graph_would_have_and_adds_up_all_uses_of_a_weight() {
+    let (n, d, v) = (70, 24, 40);
+    let (w, bias) = (random("w", &[v, d]), random("bias", &[v]));
+    let ids = Arc::new((0..n as u32).map(|i| i * 7 % 40).collect::<Vec<_>>());
+    let targets: Vec<u32> = (0..n as u32).map(|i| i * 3 % 40).collect();
+    // One weight in three roles, as where embeddings are tied.
+    let loss = |into: Option<&Sink>| -> Result<Tensor> {
+        let x = embed(&w, &ids, into)?;
+        let y = linear(&x, &w, Some(&bias), into)?.sqr()?.mean_all()?;
+        y + token_stats(&x, &w, &targets, 1.3, None, into)?.sum_all()?
+    };
+    let graph = loss(None).unwrap().backward().unwrap();
+    let sink = Sink::default();
+    let left = loss(Some(&sink)).unwrap().backward().unwrap();
+    assert!(left.get(&w).is_none(), "the graph keeps no gradient of the weight");
+    assert!(left.get(&bias).is_some());
+    let sum = Tensor::from_vec(sink.take().unwrap(), (v, d), &Device::Cpu).unwrap();
+    let expected = graph.get(&w).unwrap();
+    let scale: f32 = expected.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
+    assert!(scale > 1e-2 && largest_difference(&sum, expected) < 1e-5 * scale);
+    assert!(sink.take().is_none());
+    // A frozen weight fills no sink, and its inputs have their gradient all the same.
+    let (x, frozen) = (random("x", &[n, d]), w.as_detached_tensor());
+    let y = (linear(&x, &frozen, None, Some(&sink)).unwrap().sum_all().unwrap()
+        + token_stats(&x, &frozen, &targets, 1.0, None, Some(&sink)).unwrap().sum_all().unwrap())
+    .unwrap();
+    assert!(y.backward().unwrap().get(&x).is_some() && sink.take().is_none());
 }
