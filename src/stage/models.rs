@@ -1,6 +1,7 @@
 //! Which model a stage works with: a fresh one, a folder, a Hub id, or what an earlier phase of this run has made.
 
 use super::run::{Run, config};
+use super::ui::{complain, interrupt_requested};
 use crate::hub;
 use crate::key::Key;
 use crate::model::text::Text;
@@ -35,7 +36,8 @@ pub fn origin(model: &Model) -> Result<Origin> {
     if model.is_fresh() {
         return Ok(Origin::Fresh);
     }
-    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), false))?))
+    let access = hub::Access { offline: false, stopped: interrupt_requested, say: complain };
+    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), access))?))
 }
 
 /// Opens a model; `role` names the draw of a fresh one.

@@ -1,6 +1,7 @@
 //! The run directory: lock, resolved recipe, and for each stage whether it is done, can go on, or is of another recipe.
 
 use super::ui::{Ui, interrupt_requested};
+use crate::hub;
 use crate::publish::{self, Lock};
 use crate::recipe::{Change, Class, Recipe, changes};
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,9 +14,10 @@ use std::time::Instant;
 #[error("{0:#}")]
 pub struct ConfigError(anyhow::Error);
 
-/// Marks what went wrong before any work as a matter of recipe or environment.
+/// Marks what went wrong before any work as a matter of recipe or environment, unless it is one of time.
 pub fn config<T>(result: Result<T>) -> Result<T> {
-    result.map_err(|error| if error.is::<publish::Busy>() { error } else { anyhow!(ConfigError(error)) })
+    let is_for_now = |error: &anyhow::Error| error.is::<publish::Busy>() || error.is::<hub::Temporary>() || error.is::<hub::Stopped>();
+    result.map_err(|error| if is_for_now(&error) { error } else { anyhow!(ConfigError(error)) })
 }
 
 /// The person asked to stop; what is finished is kept (exit code 143).
