@@ -87,7 +87,7 @@ fn shards(index: &Path) -> Result<Vec<String>> {
         index_of().with_context(|| format!("{}: not an index of weights", index.display()))?.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
-    if let Some(odd) = shards.iter().find(|name| name.contains(['/', '\\']) || !name.ends_with(".safetensors")) {
+    if let Some(odd) = shards.iter().find(|name| name.contains(['/', '\\']) || name.contains("..") || !name.ends_with(".safetensors")) {
         bail!("{}: {odd:?} is not the name of a file of weights beside it", index.display());
     }
     Ok(shards)
