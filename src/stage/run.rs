@@ -40,6 +40,8 @@ pub struct Run {
     pub dir: PathBuf,
     pub recipe: Recipe,
     pub ui: Ui,
+    /// Seconds since 1970 at which the run was begun: the day that chat templates print, on every later day too.
+    pub date: i64,
     _lock: Lock,
 }
 
@@ -77,7 +79,8 @@ impl Run {
         if as_it_was != recipe.to_toml() {
             publish::file(&path, recipe.to_toml().as_bytes())?;
         }
-        Ok(Self { dir, recipe, ui, _lock: lock })
+        let date = date(&dir)?;
+        Ok(Self { dir, recipe, ui, date, _lock: lock })
     }
 
     /// Where a stage keeps its files.
@@ -142,9 +145,26 @@ impl Run {
     }
 }
 
+/// Where a run keeps the time of its beginning.
+const DATE: &str = "date.json";
+
+/// When the run in this directory was begun, written down the first time.
+fn date(dir: &Path) -> Result<i64> {
+    let path = dir.join(DATE);
+    if let Some(stored) = read_json(&path)? {
+        let wrong = || {
+            format!("{}: unix_seconds must be an integer, got {}; remove the file to take today", path.display(), stored["unix_seconds"])
+        };
+        return config(stored["unix_seconds"].as_i64().with_context(wrong));
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    publish::json(&path, &json!({"unix_seconds": now}))?;
+    Ok(now as i64)
+}
+
 /// Whether any stage has left something: a recipe that failed before that may be corrected freely.
 fn has_results(dir: &Path) -> Result<bool> {
-    const NOTHING: [&str; 4] = [".lock", "recipe.toml", "unusable_problems.json", "STARTED"];
+    const NOTHING: [&str; 5] = [".lock", "recipe.toml", DATE, "unusable_problems.json", "STARTED"];
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let entry = entry?;
         let found =
