@@ -34,7 +34,7 @@ pub(super) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(20), stall: seconds(30), pause: seconds(1), tries: 5, lock: seconds(5) }
+        Self { connect: seconds(10), stall: seconds(30), pause: seconds(1), tries: 5, lock: seconds(5) }
     }
 }
 

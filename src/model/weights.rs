@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn halves_of_both_kinds_are_read_as_the_numbers_they_are() {
         // Bit patterns of 1, -2.5, 2^-14, the largest number, and the smallest denormal of each format.
-        let numbers = [1.0, -2.5, 0.000_061_035_156_25];
+        let numbers = [1.0, -2.5, 2f32.powi(-14)];
         for (dtype, bits, extremes) in [
             (Dtype::F16, [0x3C00u16, 0xC100, 0x0400, 0x7BFF, 0x0001], [65_504.0, 5.960_464_5e-8]),
             (Dtype::BF16, [0x3F80, 0xC020, 0x3880, 0x7F7F, 0x0001], [3.389_531_4e38, f32::from_bits(0x0001_0000)]),
