@@ -2,6 +2,7 @@
 
 mod standalone;
 
+use crate::hub;
 use crate::publish::Busy;
 use crate::recipe::{Recipe, TINY};
 use crate::report;
@@ -100,12 +101,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked, 78 recipe or environment, 143 stopped on request.
+/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked or for now without network, 78 recipe or environment, 143 stopped on request.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Interrupted>() {
+    if error.is::<Interrupted>() || error.is::<hub::Stopped>() {
         stage::complain(&std::env::args().map(|argument| quoted(&argument)).collect::<Vec<_>>().join(" "));
         143
-    } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) {
+    } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) || error.is::<hub::Temporary>() {
         75
     } else if error.is::<ConfigError>() || error.is::<Busy>() {
         78

@@ -199,10 +199,12 @@ pub fn render(text: &Text, style: PromptStyle, question: &str) -> Result<Rendere
 
 /// The prompt of what was said, the style's own words included: what sampling and training on a trace share.
 ///
-/// R1-Zero's style and a model without a chat template take one user message as it stands; more of a conversation is an error there.
+/// R1-Zero's style and a model without a chat template take one user message as it stands, after the tokenizer's own first token if it has
+/// one; more of a conversation is an error there.
 pub fn render_messages(text: &Text, style: PromptStyle, said: &[Message]) -> Result<Rendered> {
     let content = said.iter().rev().find(|m| m.role == "user").context("a conversation has no user message")?.content.clone();
-    let mut rendered = if style == PromptStyle::R1Zero || !text.has_template() {
+    let is_raw = style == PromptStyle::R1Zero || !text.has_template();
+    let mut rendered = if is_raw {
         ensure!(said.len() == 1, "a conversation of {} messages needs a chat template", said.len());
         content.clone()
     } else {
@@ -213,7 +215,7 @@ pub fn render_messages(text: &Text, style: PromptStyle, said: &[Message]) -> Res
         rendered.push_str(style.prefill());
         prefill = style.prefill().to_owned();
     }
-    let tokens = text.encode(&rendered)?;
+    let tokens = if is_raw { text.encode_prompt(&rendered) } else { text.encode(&rendered) }?;
     Ok(Rendered { content, text: rendered, prefill, tokens })
 }
 

@@ -1,7 +1,7 @@
 //! Our numbers against PyTorch's and transformers', to 1e-4 relative in f32.
 //!
-//! The golden files and the Python programs that made them: `benches/peer/parity_goldens.py`, `benches/peer/adamw_goldens.py`,
-//! `benches/peer/grpo_goldens.py`. None of the numbers comes from our own output.
+//! The golden files and the Python programs that made them: `benches/peer/parity_goldens.py`, `benches/peer/rope_goldens.py`,
+//! `benches/peer/adamw_goldens.py`, `benches/peer/grpo_goldens.py`. None of the numbers comes from our own output.
 
 use candle_core::{Device, Tensor, safetensors};
 use distill::key::Key;
@@ -161,6 +161,28 @@ fn both_spellings_of_a_configuration_mean_the_same() {
             (config.inverse_frequencies(), config.parameters(), config.rope_theta)
         };
         assert_eq!(read("config.json"), read("config.v4.json"), "{name}");
+    }
+}
+
+#[test]
+fn rotary_angles_far_into_a_sequence_are_those_of_transformers() {
+    // benches/peer/rope_goldens.py. In f64 the angles at these positions differ by a thousand times the tolerance.
+    let text = std::fs::read_to_string(golden("rope.json")).unwrap();
+    let goldens: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let row = |value: &serde_json::Value| -> Vec<f32> { serde_json::from_value(value.clone()).unwrap() };
+    for model in goldens["models"].as_array().unwrap() {
+        let config = model::Config::from_json(model["config"].as_object().unwrap().clone()).unwrap();
+        assert_eq!(config.inverse_frequencies(), row(&model["inv_freq"]), "{:?}", config.architecture);
+        let (cos, sin) = config.rotary_table();
+        let half = config.head_dim / 2;
+        for (i, position) in goldens["positions"].as_array().unwrap().iter().enumerate() {
+            let at = position.as_u64().unwrap() as usize * half;
+            for (table, name) in [(&cos, "cos"), (&sin, "sin")] {
+                let theirs = row(&model[name][i]);
+                let worst = table[at..at + half].iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(theirs.len() == half && worst < 2e-7, "{:?} {name} at {position}: {worst:.1e}", config.architecture);
+            }
+        }
     }
 }
 

@@ -56,7 +56,7 @@ fn contents(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
                 walk(root, &path, out);
             } else if name == "metrics.jsonl" {
                 out.insert(path.strip_prefix(root).unwrap().to_owned(), without_clocks(&path));
-            } else if !["DONE", ".lock", "report.json", "report.md", "recipe.toml"].contains(&name.as_str()) {
+            } else if !["DONE", ".lock", "report.json", "report.md", "recipe.toml", "date.json"].contains(&name.as_str()) {
                 out.insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
             }
         }

@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/templates.json: what transformers renders and tokenizers encodes for the cases below.
+"""Writes tests/golden/templates.json: what transformers renders and encodes, and tokenizers encodes, for the cases below.
 
     pip install transformers jinja2 && DISTILL_DATA=DATA python benches/peer/template_goldens.py
 
 Each folder of DATA/tokenizers with a chat template, and the tiny tokenizer of this repository, goes through `apply_chat_template`. The rendered strings
-are committed; the templates are not ours and are read from DATA again by the test. The clock that templates see stands still at NOW.
+are committed; the templates are not ours and are read from DATA again by the test. `dated` is tests/golden/dated.jinja, which is ours and does
+what Llama 3's templates do, with the tiny tokenizer's special tokens. The clock that templates see stands still at NOW. `prompts` are texts
+without a template, as a tokenizer encodes them by default: the tiny one with another post-processor, and with these entries in its
+configuration (null removes one) and in special_tokens_map.json; `bos` is the first token's name as templates see it.
 """
 import datetime
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import tokenizers
 import transformers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +62,30 @@ CASES = [
 TINY_CASES = [
     ([say("user", "what is 7+4-2-8")], True, {}),
     ([say("user", "计算7+4-2-8"), say("assistant", "<think>7+4得11\n</think><answer>11</answer>")], False, {}),
+]
+DATED_CASES = CASES[:4] + [
+    ([say("user", "What is 2+2?")], True, {"custom_tools": [TOOL]}),
+    ([say("user", "What is 2+2?"), say("tool", SPECIAL)], True, {"day": "another day"}),
+]
+BOS = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<bos>": {"id": "<bos>", "ids": [1], "tokens": ["<bos>"]}},
+}
+BYTES_AND_BOS = {"type": "Sequence", "processors": [{"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}, BOS]}
+ADDED = {"1": {"content": "<bos>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}}
+PROMPTS = [  # post-processor, entries of tokenizer_config.json, special_tokens_map.json
+    (None, {}, None),
+    (None, {"add_bos_token": True}, None),
+    (None, {"add_bos_token": False}, None),
+    (BOS, {}, None),
+    (BYTES_AND_BOS, {}, None),
+    (BYTES_AND_BOS, {"add_bos_token": False}, None),
+    (None, {"bos_token": None}, None),
+    (None, {"bos_token": None}, {"bos_token": {"content": "<bos>", "lstrip": False, "normalized": False, "rstrip": False}}),
+    (None, {}, {"bos_token": "<user>"}),
+    (None, {"added_tokens_decoder": ADDED}, {"bos_token": "<user>"}),
 ]
 TEXTS = [
     "",
@@ -111,6 +139,24 @@ def encoded(name: str, tokenizer, texts) -> list:
     return [{"tokenizer": name, "text": text, "ids": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=False)} for text, ids in rows]
 
 
+def prompts() -> list:
+    tiny = ROOT / "data" / "tiny"
+    rows = []
+    for processor, entries, special in PROMPTS:
+        tokenizer = json.loads((tiny / "tokenizer.json").read_text(encoding="utf-8")) | {"post_processor": processor}
+        # The general class: it takes tokenizer.json as it is.
+        config = json.loads((tiny / "tokenizer_config.json").read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"} | entries
+        config = {key: value for key, value in config.items() if value is not None}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in [("tokenizer.json", tokenizer), ("tokenizer_config.json", config), ("special_tokens_map.json", special)]:
+                if content is not None:
+                    (Path(folder) / name).write_text(json.dumps(content), encoding="utf-8")
+            loaded = AutoTokenizer.from_pretrained(folder)
+        row = {"post_processor": processor, "config": entries, "special_tokens_map": special, "bos": loaded.bos_token}
+        rows.append(row | {"text": "what is 7+4", "ids": loaded("what is 7+4").input_ids})
+    return rows
+
+
 def template_of(folder: Path) -> tuple[str | None, dict]:
     config_file, jinja = folder / "tokenizer_config.json", folder / "chat_template.jinja"
     config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.exists() else {}
@@ -127,6 +173,10 @@ def main() -> None:
             cases += rendered(folder.name, PreTrainedTokenizerFast(tokenizer_object=stand_in, chat_template=template, **tokens), CASES)
     tiny = PreTrainedTokenizerFast.from_pretrained(ROOT / "data" / "tiny")
     cases += rendered("tiny", tiny, TINY_CASES)
+    stand_in = tokenizers.Tokenizer(tokenizers.models.WordLevel({"x": 0}, unk_token="x"))
+    dated = (ROOT / "tests" / "golden" / "dated.jinja").read_text(encoding="utf-8")
+    special = special_tokens(json.loads((ROOT / "data" / "tiny" / "tokenizer_config.json").read_text(encoding="utf-8")))
+    cases += rendered("dated", PreTrainedTokenizerFast(tokenizer_object=stand_in, chat_template=dated, **special), DATED_CASES)
     qwen = tokenizers.Tokenizer.from_file(str(DATA / "qwen2.5" / "tokenizer.json"))
     golden = {
         "source": f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, benches/peer/template_goldens.py",
@@ -134,6 +184,7 @@ def main() -> None:
         "cases": cases,
         "encodings": encoded("qwen2.5", qwen, TEXTS) + encoded("tiny", tiny.backend_tokenizer, TINY_TEXTS),
         "decodings": [{"tokenizer": "qwen2.5", "ids": ids, "decoded": qwen.decode(ids, skip_special_tokens=False)} for ids in BYTES],
+        "prompts": prompts(),
     }
     out = ROOT / "tests" / "golden" / "templates.json"
     out.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

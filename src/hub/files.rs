@@ -1,5 +1,6 @@
 //! Which files make a model or a data set, and whether one arrived whole.
 
+use super::Temporary;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct File {
     pub rfilename: String,
     pub size: Option<u64>,
+    /// Of a file that git itself holds.
+    #[serde(rename = "blobId")]
+    pub blob: Option<String>,
     pub lfs: Option<Lfs>,
 }
 
@@ -20,7 +24,18 @@ pub(super) struct Lfs {
     pub sha256: String,
 }
 
+impl File {
+    /// The name of the content, as all Hugging Face tools name the blob in their cache; a mirror may not tell it.
+    pub fn content(&self) -> Option<String> {
+        let name = self.lfs.as_ref().map(|lfs| &lfs.sha256).or(self.blob.as_ref())?;
+        ([40, 64].contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| name.to_ascii_lowercase())
+    }
+}
+
 /// Holds a downloaded file against the listing; one that differs is removed, lest the next run find it in the cache.
+///
+/// # Errors
+/// [`Temporary`] where it differs: what came instead may not come again.
 pub(super) fn check(path: &Path, listed: &File) -> Result<()> {
     let size = fs::metadata(path)?.len();
     let hash = match &listed.lfs {
@@ -30,10 +45,8 @@ pub(super) fn check(path: &Path, listed: &File) -> Result<()> {
     if listed.size.is_none_or(|listed| listed == size) && hash.is_none_or(|(found, listed)| found == *listed) {
         return Ok(());
     }
-    let blob = fs::canonicalize(path)?;
     fs::remove_file(path)?;
-    fs::remove_file(&blob).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-    bail!("what arrived ({size} bytes) is not what the Hub lists; it was removed, run the same command again")
+    bail!(Temporary(format!("what arrived ({size} bytes) is not what the Hub lists; it was removed, run the same command again")))
 }
 
 fn sha256(path: &Path) -> Result<String> {
@@ -42,18 +55,16 @@ fn sha256(path: &Path) -> Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Small files first: a snapshot whose weights are complete is complete.
+/// Small files first: a snapshot whose weights are complete is complete, and a model that cannot be used has cost little.
 pub(super) fn model_files(names: &[String], take: &dyn Fn(&str) -> Result<PathBuf>) -> Result<()> {
+    const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+    const TAKEN: [&str; 3] = ["special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
     let has = |name: &str| names.iter().any(|known| known == name);
-    for name in ["config.json", "tokenizer.json"] {
-        if !has(name) {
-            bail!("there is no {name}; this is not a model with a fast tokenizer, write one with save_pretrained in transformers");
-        }
+    if let Some(name) = NEEDED.into_iter().find(|name| !has(name)) {
+        bail!("there is no {name}; this is not a model with a fast tokenizer, write one with save_pretrained in transformers");
     }
-    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"] {
-        if has(name) {
-            take(name)?;
-        }
+    for name in NEEDED.into_iter().chain(TAKEN.into_iter().filter(|name| has(name))) {
+        take(name)?;
     }
     const INDEX: &str = "model.safetensors.index.json";
     if has("model.safetensors") {
@@ -76,7 +87,7 @@ fn shards(index: &Path) -> Result<Vec<String>> {
         index_of().with_context(|| format!("{}: not an index of weights", index.display()))?.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
-    if let Some(odd) = shards.iter().find(|name| name.contains(['/', '\\']) || !name.ends_with(".safetensors")) {
+    if let Some(odd) = shards.iter().find(|name| name.contains(['/', '\\']) || name.contains("..") || !name.ends_with(".safetensors")) {
         bail!("{}: {odd:?} is not the name of a file of weights beside it", index.display());
     }
     Ok(shards)

@@ -3,11 +3,12 @@
 //! A name is first resolved to a commit, and every file is taken from that commit, so that a snapshot is never a mixture; what was downloaded is checked
 //! against the size and the hash that the Hub lists. What the files mean is not known here.
 
+mod download;
 mod files;
 
 use anyhow::{Context, Result, anyhow, bail};
-use files::{File, check, dataset_files, files_below, model_files};
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use download::{Client, Fault, Patience, with_client};
+use files::{File, dataset_files, files_below, model_files};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -15,17 +16,43 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The network or the Hub is out of order: the same command may succeed later (exit code 75).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Temporary(String);
+
+/// The person asked to stop during a download; what has arrived is kept (exit code 143).
+#[derive(Debug, thiserror::Error)]
+#[error("stopped while downloading; the same command goes on from here")]
+pub struct Stopped;
+
+/// What a look-up may do, and what the program around it lends.
+#[derive(Clone, Copy)]
+pub struct Access {
+    /// Whether only the cache may be used.
+    pub offline: bool,
+    /// Asked between reads: whether to give up.
+    pub stopped: fn() -> bool,
+    /// Takes a remark for the person.
+    pub say: fn(&str),
+}
+
+impl Access {
+    /// The cache alone.
+    pub const CACHE: Self = Self { offline: true, stopped: || false, say: |_| {} };
+}
+
 /// The folder of a model: an existing folder as it is, or the files of `org/name[@revision]`, fetched where the cache lacks them.
 ///
 /// # Errors
-/// Name the model, the file, what was wrong and the remedy.
-pub fn model(id_or_path: &str, revision: Option<&str>, offline: bool) -> Result<PathBuf> {
-    Hub::from_env(offline).find(RepoType::Model, id_or_path, revision, &model_files)
+/// Name the model, the file, what was wrong and the remedy; [`Temporary`] and [`Stopped`] are what they say.
+pub fn model(id_or_path: &str, revision: Option<&str>, access: Access) -> Result<PathBuf> {
+    Hub::from_env(access).find(RepoType::Model, id_or_path, revision, &model_files)
 }
 
 /// The folder (or file) of a data set: an existing path as it is, or those files of `org/name[@revision]` that `wanted` accepts by name.
-pub fn dataset(id_or_path: &str, revision: Option<&str>, wanted: impl Fn(&str) -> bool, offline: bool) -> Result<PathBuf> {
-    Hub::from_env(offline).find(RepoType::Dataset, id_or_path, revision, &|names, take| dataset_files(names, take, &wanted))
+pub fn dataset(id_or_path: &str, revision: Option<&str>, wanted: impl Fn(&str) -> bool, access: Access) -> Result<PathBuf> {
+    Hub::from_env(access).find(RepoType::Dataset, id_or_path, revision, &|names, take| dataset_files(names, take, &wanted))
 }
 
 /// The commit that a folder of the cache holds; `None` for any other folder.
@@ -39,7 +66,8 @@ struct Hub {
     cache: PathBuf,
     endpoint: String,
     token: Option<String>,
-    offline: bool,
+    access: Access,
+    patience: Patience,
 }
 
 /// Picks files by the names there are and takes each: a download, or a look whether it is there.
@@ -54,11 +82,11 @@ struct Place<'a> {
 }
 
 impl Hub {
-    fn from_env(offline: bool) -> Self {
-        Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), offline)
+    fn from_env(access: Access) -> Self {
+        Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), access)
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>, offline: bool) -> Self {
+    fn from_variables(variable: impl Fn(&str) -> Option<String>, access: Access) -> Self {
         let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
             let user = || variable("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".cache");
             variable("XDG_CACHE_HOME").map_or_else(user, PathBuf::from).join("huggingface")
@@ -66,11 +94,14 @@ impl Hub {
         let token_file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
         let token = variable("HF_TOKEN").or_else(|| fs::read_to_string(token_file).ok());
         let is_on = |value: String| ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str());
+        let stall = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        let stall = stall.filter(|stall| !stall.is_zero());
         Self {
             cache: variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()).trim_end_matches('/').to_string(),
             token: token.map(|token| token.trim().to_string()).filter(|token| !token.is_empty()),
-            offline: offline || variable("HF_HUB_OFFLINE").is_some_and(is_on),
+            access: Access { offline: access.offline || variable("HF_HUB_OFFLINE").is_some_and(is_on), ..access },
+            patience: Patience { stall: stall.unwrap_or(Patience::default().stall), ..Patience::default() },
         }
     }
 
@@ -85,7 +116,7 @@ impl Hub {
         let place = Place { kind, id, revision };
         let cached = self.cached(place, choose);
         // A commit never changes, so what is there needs no question to the Hub.
-        if self.offline || (is_commit(revision) && cached.is_ok()) {
+        if self.access.offline || (is_commit(revision) && cached.is_ok()) {
             return cached.map_err(|error| {
                 anyhow!(
                     "{id}: {error:#}, and this is an offline run; on a machine with network run `{}` with the same HF_HOME",
@@ -93,13 +124,18 @@ impl Hub {
                 )
             });
         }
-        match self.fetch(place, choose) {
-            Err(Failure::NoNetwork(_)) if cached.is_ok() => cached,
-            Err(Failure::NoNetwork(reason)) => Err(anyhow!(
-                "{id}: {} cannot be reached ({reason}) and the cache does not hold it; check the network and HTTPS_PROXY, or run `{}` where there is network",
-                self.endpoint,
-                place.command()
-            )),
+        match with_client(self, |client| self.fetch(client, place, choose, cached.is_ok())) {
+            Err(Failure::NoListing(reason)) => match cached {
+                Ok(folder) => {
+                    let commit = snapshot_revision(&folder).unwrap_or_default();
+                    (self.access.say)(&format!("{id}: {reason}; going on with commit {commit} from the cache"));
+                    Ok(folder)
+                }
+                Err(_) => bail!(Temporary(format!(
+                    "{id}: {reason}, and the cache does not hold it; check the network and HTTPS_PROXY, or run `{}` where there is network",
+                    place.command()
+                ))),
+            },
             Err(Failure::Other(error)) => Err(error),
             Ok(folder) => Ok(folder),
         }
@@ -120,14 +156,10 @@ impl Hub {
         Ok(snapshot)
     }
 
-    fn fetch(&self, place: Place, choose: Choose) -> Result<PathBuf, Failure> {
+    fn fetch(&self, client: &Client, place: Place, choose: Choose, is_cached: bool) -> Result<PathBuf, Failure> {
         let cache = Cache::new(self.cache.clone());
-        let builder =
-            ApiBuilder::from_cache(cache.clone()).with_endpoint(self.endpoint.clone()).with_token(self.token.clone()).with_retries(3);
-        let api = builder.build().map_err(|error| anyhow!("{}: {error}", place.id))?;
-        let listing = self.listing(&api.repo(place.repo(place.revision)), place)?;
+        let listing = self.listing(client, place, is_cached)?;
         // All files from the one commit, whatever happens to the branch meanwhile.
-        let pinned = api.repo(place.repo(&listing.sha));
         let snapshot = cache.repo(place.repo(&listing.sha)).pointer_path(&listing.sha);
         let names: Vec<String> = listing.files.keys().cloned().collect();
         choose(&names, &|name| {
@@ -135,33 +167,34 @@ impl Hub {
             if path.is_file() {
                 return Ok(path);
             }
-            let path = pinned.download(name).map_err(|error| self.explain_download(place, name, error))?;
-            listing.files.get(name).map_or(Ok(()), |file| check(&path, file)).with_context(|| format!("{}: {name}", place.id))?;
-            Ok(path)
+            let listed = listing.files.get(name).with_context(|| format!("{name} is not in the listing"))?;
+            client.file(place, &listing.sha, listed).map_err(|fault| self.explain_download(place, name, fault))
         })
         .with_context(|| place.id.to_string())?;
-        cache
-            .repo(place.repo(place.revision))
-            .create_ref(&listing.sha)
-            .with_context(|| format!("{}: cannot write to the cache {}", place.id, self.cache.display()))?;
+        if !is_commit(place.revision) {
+            cache
+                .repo(place.repo(place.revision))
+                .create_ref(&listing.sha)
+                .with_context(|| format!("{}: cannot write to the cache {}", place.id, self.cache.display()))?;
+        }
         Ok(snapshot)
     }
 
-    /// Asks for the commit of a revision and what it holds.
-    fn listing(&self, repo: &ApiRepo, place: Place) -> Result<Listing, Failure> {
-        let request =
-            repo.info_request().query("blobs", "true").config().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60)));
-        let mut response = request.build().call().map_err(|error| Failure::NoNetwork(error.to_string()))?;
-        let status = response.status().as_u16();
-        if status != 200 {
-            return Err(self.explain_status(place, None, status).into());
-        }
-        let info: Info = response
-            .body_mut()
-            .read_json()
-            .map_err(|error| anyhow!("{}: the answer of {} is not the Hub's: {error}", place.id, self.endpoint))?;
+    /// Asks for the commit of a revision and what it holds; once only where the cache can stand in.
+    fn listing(&self, client: &Client, place: Place, is_cached: bool) -> Result<Listing, Failure> {
+        let url = format!("{}/api/{}?blobs=true", self.endpoint, place.api_url());
+        let text = client.text(&url, if is_cached { 1 } else { self.patience.tries.min(3) }).map_err(|fault| match fault {
+            Fault::Status(429) => Failure::NoListing(format!("too many requests to {} (429); HF_TOKEN raises the limit", self.endpoint)),
+            Fault::Status(status) if fault.is_passing() => Failure::NoListing(format!("{} answered {status}", self.endpoint)),
+            Fault::Status(status) => self.explain_status(place, None, status).into(),
+            Fault::Transport(reason) => Failure::NoListing(format!("{} cannot be reached ({reason})", self.endpoint)),
+            Fault::Stopped => anyhow!(Stopped).into(),
+            Fault::Other(error) => error.context(place.id.to_string()).into(),
+        })?;
+        let odd = |what: String| Failure::NoListing(format!("what {} answered is not the Hub's listing ({what})", self.endpoint));
+        let info: Info = serde_json::from_str(&text).map_err(|error| odd(error.to_string()))?;
         if !is_commit(&info.sha) {
-            return Err(anyhow!("{}: {} names no commit for revision {}", place.id, self.endpoint, place.revision).into());
+            return Err(odd(format!("revision {} has no commit", place.revision)));
         }
         // A name becomes a path in the cache.
         let is_plain =
@@ -173,8 +206,7 @@ impl Hub {
     fn explain_status(&self, place: Place, file: Option<&str>, status: u16) -> anyhow::Error {
         let Place { id, revision, .. } = place;
         let what = file.map_or_else(|| id.to_string(), |file| format!("{id}: {file}"));
-        let access =
-            format!("accept its terms at {}/{} and set HF_TOKEN (or run `hf auth login`)", self.endpoint, place.repo(revision).url());
+        let access = format!("accept its terms at {}/{} and set HF_TOKEN (or run `hf auth login`)", self.endpoint, place.url());
         match status {
             // Without a token the Hub says 401 also of what does not exist.
             401 if self.token.is_none() => anyhow!("{what}: not found, private or gated (401); check the spelling, or {access}"),
@@ -186,33 +218,27 @@ impl Hub {
         }
     }
 
-    fn explain_download(&self, place: Place, file: &str, error: ApiError) -> anyhow::Error {
+    fn explain_download(&self, place: Place, file: &str, fault: Fault) -> anyhow::Error {
         let id = place.id;
-        match error {
-            ApiError::RequestError(error) => match *error {
-                ureq::Error::StatusCode(status) => self.explain_status(place, Some(file), status),
-                error => {
-                    anyhow!("{id}: {file}: the download broke off ({error}); run the same command again, it continues where it stopped")
-                }
-            },
-            ApiError::LockAcquisition(path) => {
-                anyhow!("{id}: {file}: another process is downloading it (lock {}); wait for it", path.display())
+        match fault {
+            Fault::Status(status) => {
+                let error = self.explain_status(place, Some(file), status);
+                if fault.is_passing() { Temporary(error.to_string()).into() } else { error }
             }
-            ApiError::InvalidResume => {
-                anyhow!("{id}: {file}: the partial download is too long; delete the *.part files in {} and run again", self.cache.display())
-            }
-            ApiError::TooManyRetries(error) => self.explain_download(place, file, *error),
-            error => anyhow!(
-                "{id}: {file}: the download broke off ({error}); run the same command again, it continues where it stopped (space in {}?)",
-                self.cache.display()
-            ),
+            Fault::Transport(reason) => Temporary(format!(
+                "{id}: {file}: the download broke off ({reason}); run the same command again, it continues where it stopped"
+            ))
+            .into(),
+            Fault::Stopped => anyhow!(Stopped),
+            Fault::Other(error) => error.context(format!("{id}: {file}")),
         }
     }
 }
 
-/// Why nothing came from the Hub: only a missing network lets the cache stand in.
+/// Why nothing came from the Hub.
 enum Failure {
-    NoNetwork(String),
+    /// It does not say what it holds: the cache may stand in.
+    NoListing(String),
     Other(anyhow::Error),
 }
 
@@ -225,6 +251,16 @@ impl From<anyhow::Error> for Failure {
 impl Place<'_> {
     fn repo(&self, revision: &str) -> Repo {
         Repo::with_revision(self.id.to_string(), self.kind, revision.to_string())
+    }
+
+    /// Its part of an address.
+    fn url(&self) -> String {
+        format!("{}{}", if matches!(self.kind, RepoType::Dataset) { "datasets/" } else { "" }, self.id)
+    }
+
+    fn api_url(&self) -> String {
+        let kind = if matches!(self.kind, RepoType::Dataset) { "datasets" } else { "models" };
+        format!("{kind}/{}/revision/{}", self.id, self.revision.replace('/', "%2F"))
     }
 
     /// What brings it into the cache by hand.

@@ -3,7 +3,9 @@ use sha2::Digest;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 const FIRST: &str = "1111111111111111111111111111111111111111";
 const SECOND: &str = "2222222222222222222222222222222222222222";
@@ -13,10 +15,17 @@ const SECOND: &str = "2222222222222222222222222222222222222222";
 struct Server {
     sha: String,
     files: HashMap<String, Vec<u8>>,
-    /// Instead of a file or of the listing (`""`).
-    status: HashMap<String, u16>,
+    /// Instead of a file or of the listing (`""`), and how often.
+    status: HashMap<String, (u16, usize)>,
+    /// As a network's login page does it: HTML instead of these, with status 200.
+    pages: Vec<String>,
     /// Downloads of this file to cut in the middle.
     cuts: HashMap<String, usize>,
+    /// Downloads of this file that fall silent in the middle.
+    stalls: HashMap<String, usize>,
+    silent: Vec<TcpStream>,
+    /// Whether ranges are answered with the whole file.
+    is_plain: bool,
     /// What the listing says of a file's hash, where it differs.
     hashes: HashMap<String, String>,
     /// Method and path of each request, and the range asked for.
@@ -28,6 +37,8 @@ fn small_model() -> Server {
     let files = [
         ("config.json", b"{}".to_vec()),
         ("tokenizer.json", b"tokens".to_vec()),
+        ("tokenizer_config.json", b"{}".to_vec()),
+        ("special_tokens_map.json", b"{}".to_vec()),
         ("chat_template.jinja", b"chat".to_vec()),
         ("README.md", b"not needed".to_vec()),
         ("../escape.json", b"bad".to_vec()),
@@ -61,8 +72,14 @@ fn answer(mut stream: TcpStream, server: &mut Server) -> io::Result<()> {
     }
     server.requests.push(format!("{path} {}", range.as_deref().unwrap_or("-")));
     let name = path.split_once("/resolve/").map_or("", |(_, rest)| rest.split_once('/').unwrap().1);
-    if let Some(status) = server.status.get(name) {
+    if let Some((status, times)) = server.status.get_mut(name).filter(|(_, times)| *times > 0) {
+        *times -= 1;
         return write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    if server.pages.iter().any(|page| page == name) {
+        let page = "<html>Welcome to our network</html>";
+        let kind = "Content-Type: text/html; charset=utf-8";
+        return write!(stream, "HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len());
     }
     if path.starts_with("/api/") {
         let listing = server.listing();
@@ -71,26 +88,23 @@ fn answer(mut stream: TcpStream, server: &mut Server) -> io::Result<()> {
     let Some(bytes) = server.files.get(name) else {
         return write!(stream, "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
-    let (start, end) = range.as_deref().and_then(|range| range.split_once('-')).unwrap_or(("0", ""));
-    let start: usize = start.parse().unwrap();
-    let part = &bytes[start..end.parse::<usize>().map_or(bytes.len(), |end| (end + 1).min(bytes.len()))];
+    let start = range.as_deref().and_then(|range| range.strip_suffix('-')).map_or(0, |start| start.parse::<usize>().unwrap());
+    let (status, start) = if server.is_plain { ("200 OK", 0) } else { ("206 Partial", start) };
+    let part = &bytes[start..];
     write!(
         stream,
-        "HTTP/1.1 206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{}\r\nETag: \"{}\"\r\nX-Repo-Commit: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{}/{}\r\nConnection: close\r\n\r\n",
         part.len(),
         start + part.len(),
-        bytes.len(),
-        name.replace(['/', '.'], "-"),
-        server.sha
+        bytes.len()
     )?;
-    let cut = server.cuts.get_mut(name).filter(|cuts| end.is_empty() && **cuts > 0);
-    let sent = if let Some(cuts) = cut {
-        *cuts -= 1;
-        part.len() / 2
-    } else {
-        part.len()
-    };
-    stream.write_all(&part[..sent])
+    let take = |from: &mut HashMap<String, usize>| from.get_mut(name).filter(|times| **times > 0).map(|times| *times -= 1).is_some();
+    let (is_cut, is_stalled) = (take(&mut server.cuts), take(&mut server.stalls));
+    stream.write_all(if is_cut || is_stalled { &part[..part.len() / 2] } else { part })?;
+    if is_stalled {
+        server.silent.push(stream);
+    }
+    Ok(())
 }
 
 impl Server {
@@ -99,14 +113,28 @@ impl Server {
             let hash = sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             let hash = self.hashes.get(name).cloned().unwrap_or(hash);
             let lfs = if name.ends_with(".safetensors") { serde_json::json!({"sha256": hash}) } else { serde_json::Value::Null };
-            serde_json::json!({"rfilename": name, "size": bytes.len(), "lfs": lfs})
+            serde_json::json!({"rfilename": name, "size": bytes.len(), "blobId": &hash[..40], "lfs": lfs})
         };
         serde_json::json!({"sha": self.sha, "siblings": self.files.iter().map(sibling).collect::<Vec<_>>()}).to_string()
     }
 }
 
+thread_local! {
+    static SAID: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+const ONLINE: Access = Access { offline: false, stopped: || false, say: |text| SAID.with_borrow_mut(|said| said.push(text.to_string())) };
+const ALWAYS: usize = usize::MAX;
+
 fn hub(cache: &Path, endpoint: &str, offline: bool) -> Hub {
-    Hub { cache: cache.to_path_buf(), endpoint: endpoint.to_string(), token: None, offline }
+    let milliseconds = Duration::from_millis;
+    let (pause, lock) = (milliseconds(1), milliseconds(300));
+    let patience = Patience { connect: milliseconds(2000), stall: milliseconds(300), pause, tries: 3, lock };
+    Hub { cache: cache.to_path_buf(), endpoint: endpoint.to_string(), token: None, access: Access { offline, ..ONLINE }, patience }
+}
+
+fn offline(hub: Hub) -> Hub {
+    Hub { access: Access { offline: true, ..hub.access }, ..hub }
 }
 
 fn find(hub: &Hub, revision: Option<&str>) -> Result<PathBuf> {
@@ -117,14 +145,28 @@ fn message(result: Result<PathBuf>) -> String {
     format!("{:#}", result.expect_err("this was to fail"))
 }
 
+/// The message of a failure that a later run may not see.
+fn passing(result: Result<PathBuf>) -> String {
+    let error = result.expect_err("this was to fail");
+    assert!(error.is::<Temporary>(), "{error:#}");
+    format!("{error:#}")
+}
+
+/// Requests for a file, and where each begins.
+fn requests(server: &Mutex<Server>, name: &str) -> Vec<String> {
+    let server = server.lock().unwrap();
+    server.requests.iter().filter_map(|request| request.split_once(name).map(|(_, range)| range.trim().to_string())).collect()
+}
+
 #[test]
 fn a_model_is_fetched_once_and_then_found_without_network() {
     let cache = tempfile::tempdir().unwrap();
     let (address, server) = serve(small_model());
     let folder = find(&hub(cache.path(), &address, false), Some(FIRST)).unwrap();
     assert_eq!(snapshot_revision(&folder).as_deref(), Some(FIRST));
-    let expected = ["chat_template.jinja", "config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-    assert_eq!(files_below(&folder).unwrap(), [&expected[..], &["model.safetensors.index.json", "tokenizer.json"]].concat());
+    let weights = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"];
+    let text = ["special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(files_below(&folder).unwrap(), [&["chat_template.jinja", "config.json"][..], &weights, &text].concat());
     assert_eq!(fs::read(folder.join("model-00001-of-00002.safetensors")).unwrap(), vec![7; 40_000]);
     let n_requests = server.lock().unwrap().requests.len();
     assert_eq!(find(&hub(cache.path(), &address, false), Some(FIRST)).unwrap(), folder);
@@ -148,33 +190,119 @@ fn a_branch_that_moved_gives_a_new_snapshot_and_no_mixture() {
     let second = find(&hub, None).unwrap();
     assert_eq!(snapshot_revision(&second).as_deref(), Some(SECOND));
     assert!(first.join("chat_template.jinja").exists() && !second.join("chat_template.jinja").exists());
-    assert_eq!(find(&Hub { offline: true, ..hub }, None).unwrap(), second);
+    assert_eq!(find(&offline(hub), None).unwrap(), second);
 }
 
 #[test]
-fn a_cut_download_goes_on_where_it_stopped() {
+fn a_download_that_breaks_off_or_falls_silent_goes_on_where_it_stopped() {
     const SHARD: &str = "model-00002-of-00002.safetensors";
-    for (cuts, is_enough) in [(1, true), (4, false)] {
+    let once = || HashMap::from([(SHARD.to_string(), 1)]);
+    let five = HashMap::from([(SHARD.to_string(), 5)]);
+    for (cuts, stalls, starts) in [
+        (once(), HashMap::new(), &["-", "15000-"][..]),
+        (HashMap::new(), once(), &["-", "15000-"]),
+        // Whatever brings something may be done again and again.
+        (five, HashMap::new(), &["-", "15000-", "22500-", "26250-", "28125-", "29062-"]),
+    ] {
         let cache = tempfile::tempdir().unwrap();
-        let (address, server) = serve(Server { cuts: HashMap::from([(SHARD.to_string(), cuts)]), ..small_model() });
-        let hub = hub(cache.path(), &address, false);
-        let found = find(&hub, None);
-        let folder = if is_enough {
-            found.unwrap()
-        } else {
-            let message = message(found);
-            assert!(
-                message.contains(&format!("org/name: {SHARD}: the download broke off")) && message.contains("run the same command again"),
-                "{message}"
-            );
-            let offline = format!("{:#}", find(&Hub { offline: true, ..hub }, Some(FIRST)).unwrap_err());
-            assert!(offline.contains(&format!("{SHARD} is not in the cache")), "{offline}");
-            find(&self::hub(cache.path(), &address, false), None).unwrap()
-        };
+        let (address, server) = serve(Server { cuts, stalls, ..small_model() });
+        let folder = find(&hub(cache.path(), &address, false), None).unwrap();
         assert_eq!(fs::read(folder.join(SHARD)).unwrap(), vec![9; 30_000]);
-        let resumed = |request: &&String| request.contains(SHARD) && request.ends_with(" 15000-");
-        assert_eq!(server.lock().unwrap().requests.iter().filter(resumed).count(), 1);
+        assert_eq!(requests(&server, SHARD), starts);
     }
+}
+
+#[test]
+fn a_server_that_sends_no_parts_sends_the_whole_again() {
+    const SHARD: &str = "model-00002-of-00002.safetensors";
+    let cache = tempfile::tempdir().unwrap();
+    let (address, server) = serve(Server { cuts: HashMap::from([(SHARD.to_string(), 1)]), is_plain: true, ..small_model() });
+    let folder = find(&hub(cache.path(), &address, false), None).unwrap();
+    assert_eq!(fs::read(folder.join(SHARD)).unwrap(), vec![9; 30_000]);
+    assert_eq!(requests(&server, SHARD), ["-", "15000-"]);
+}
+
+#[test]
+fn a_download_that_brings_nothing_is_given_up_for_now() {
+    const SHARD: &str = "model-00002-of-00002.safetensors";
+    let page = || Server { pages: vec![SHARD.to_string()], ..small_model() };
+    let refused = |status, times| Server { status: HashMap::from([(SHARD.to_string(), (status, times))]), ..small_model() };
+    for (server, expected) in [
+        (page(), "the download broke off (a page of HTML came in its place); run the same command"),
+        (refused(503, ALWAYS), "answered 503"),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        let (address, server) = serve(server);
+        let message = passing(find(&hub(cache.path(), &address, false), None));
+        assert!(message.contains(&format!("org/name: {SHARD}")) && message.contains(expected), "{message}");
+        assert_eq!(requests(&server, SHARD).len(), 3);
+        let message = self::message(find(&hub(cache.path(), &address, true), Some(FIRST)));
+        assert!(message.contains(&format!("{SHARD} is not in the cache")), "{message}");
+        server.lock().unwrap().pages.clear();
+        server.lock().unwrap().status.clear();
+        find(&hub(cache.path(), &address, false), None).unwrap();
+    }
+    for status in [429, 500] {
+        let cache = tempfile::tempdir().unwrap();
+        let (address, server) = serve(refused(status, 2));
+        find(&hub(cache.path(), &address, false), None).unwrap();
+        assert_eq!(requests(&server, SHARD).len(), 3);
+    }
+}
+
+#[test]
+fn a_stop_is_noticed_in_a_silent_download_and_keeps_what_came() {
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    const SHARD: &str = "model-00002-of-00002.safetensors";
+    let cache = tempfile::tempdir().unwrap();
+    let (address, server) = serve(Server { stalls: HashMap::from([(SHARD.to_string(), 1)]), ..small_model() });
+    let patient = |hub: Hub| Hub { patience: Patience { stall: Duration::from_secs(60), ..hub.patience }, ..hub };
+    let asking = Access { stopped: || STOPPED.load(Ordering::SeqCst), ..ONLINE };
+    let begin = Instant::now();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while server.lock().unwrap().silent.is_empty() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            STOPPED.store(true, Ordering::SeqCst);
+        });
+        find(&patient(Hub { access: asking, ..hub(cache.path(), &address, false) }), None).unwrap_err()
+    });
+    assert!(error.is::<Stopped>(), "{error:#}");
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    find(&hub(cache.path(), &address, false), None).unwrap();
+    assert_eq!(requests(&server, SHARD), ["-", "15000-"]);
+}
+
+#[test]
+fn a_file_that_another_process_downloads_is_left_to_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let (address, _) = serve(small_model());
+    let hash = sha2::Sha256::digest(b"tokens").iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let blobs = cache.path().join("models--org--name/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    let lock = fs::File::create(blobs.join(format!("{}.lock", &hash[..40]))).unwrap();
+    lock.lock().unwrap();
+    let message = passing(find(&hub(cache.path(), &address, false), None));
+    assert!(message.contains("tokenizer.json: another process is downloading it (lock "), "{message}");
+    drop(lock);
+    find(&hub(cache.path(), &address, false), None).unwrap();
+}
+
+#[test]
+fn blobs_have_the_names_that_all_tools_give_them_and_are_fetched_once() {
+    let cache = tempfile::tempdir().unwrap();
+    let (address, server) = serve(small_model());
+    let first = find(&hub(cache.path(), &address, false), None).unwrap();
+    let hash = sha2::Sha256::digest(vec![7; 40_000]).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let target = fs::canonicalize(first.join("model-00001-of-00002.safetensors")).unwrap();
+    assert!(target.ends_with(format!("models--org--name/blobs/{hash}")), "{}", target.display());
+    assert_eq!(fs::read_to_string(cache.path().join("models--org--name/refs/main")).unwrap(), FIRST);
+    server.lock().unwrap().sha = SECOND.into();
+    let second = find(&hub(cache.path(), &address, false), None).unwrap();
+    assert_eq!(snapshot_revision(&second).as_deref(), Some(SECOND));
+    assert_eq!(fs::canonicalize(second.join("model-00001-of-00002.safetensors")).unwrap(), target);
+    assert_eq!(requests(&server, "model-00001-of-00002.safetensors").len(), 1);
 }
 
 #[test]
@@ -183,9 +311,10 @@ fn bytes_that_differ_from_the_listing_do_not_stay() {
     let cache = tempfile::tempdir().unwrap();
     let (address, server) = serve(Server { hashes: HashMap::from([(SHARD.to_string(), "0".repeat(64))]), ..small_model() });
     let hub = hub(cache.path(), &address, false);
-    let message = message(find(&hub, None));
+    let message = passing(find(&hub, None));
     assert!(message.contains(SHARD) && message.contains("(40000 bytes) is not what the Hub lists"), "{message}");
     server.lock().unwrap().hashes.clear();
+    assert_eq!(files_below(&cache.path().join("models--org--name/blobs")).unwrap().iter().filter(|n| n.ends_with(".part")).count(), 0);
     assert_eq!(fs::read(find(&hub, None).unwrap().join(SHARD)).unwrap(), vec![7; 40_000]);
 }
 
@@ -195,23 +324,27 @@ fn a_refusal_names_the_reason_and_the_remedy() {
         ("", 404, None, ["org/name: not found on", "at revision main (404); check the spelling"]),
         ("", 401, None, ["org/name: not found, private or gated (401)", "set HF_TOKEN"]),
         ("", 401, Some("t"), ["does not take the token in HF_TOKEN (401)", "renew it"]),
-        ("", 503, None, ["answered 503", "try again later"]),
         ("config.json", 403, Some("t"), ["org/name: config.json: this token has no access (403)", "accept its terms at"]),
         ("tokenizer.json", 401, None, ["org/name: tokenizer.json: not found, private or gated (401)", "/org/name and set HF_TOKEN"]),
         ("config.json", 429, None, ["too many requests (429)", "some minutes"]),
+        ("config.json", 410, None, ["answered 410", "try again later"]),
     ] {
         let cache = tempfile::tempdir().unwrap();
-        let (address, _) = serve(Server { status: HashMap::from([(file.to_string(), status)]), ..small_model() });
-        let message = message(find(&Hub { token: token.map(str::to_string), ..hub(cache.path(), &address, false) }, None));
+        let (address, _) = serve(Server { status: HashMap::from([(file.to_string(), (status, ALWAYS))]), ..small_model() });
+        let error = find(&Hub { token: token.map(str::to_string), ..hub(cache.path(), &address, false) }, None).unwrap_err();
+        assert_eq!(error.is::<Temporary>(), status == 429);
+        let message = format!("{error:#}");
         assert!(expected.iter().all(|part| message.contains(part)), "{message}");
     }
 }
 
 #[test]
 fn a_model_that_cannot_be_used_is_refused_before_its_weights_are_fetched() {
-    for (missing, expected) in
-        [("tokenizer.json", "there is no tokenizer.json"), ("model.safetensors.index.json", "there are no safetensors weights")]
-    {
+    for (missing, expected) in [
+        ("tokenizer.json", "there is no tokenizer.json"),
+        ("tokenizer_config.json", "there is no tokenizer_config.json"),
+        ("model.safetensors.index.json", "there are no safetensors weights"),
+    ] {
         let cache = tempfile::tempdir().unwrap();
         let mut server = small_model();
         server.files.remove(missing);
@@ -223,17 +356,46 @@ fn a_model_that_cannot_be_used_is_refused_before_its_weights_are_fetched() {
 }
 
 #[test]
-fn without_network_the_cache_stands_in() {
+fn where_the_hub_does_not_answer_as_it_should_the_cache_stands_in() {
+    let closed = || ("http://127.0.0.1:9".to_string(), None);
+    let broken = |server: Server| {
+        let (address, server) = serve(server);
+        (address, Some(server))
+    };
+    let status = |status| Server { status: HashMap::from([(String::new(), (status, ALWAYS))]), ..small_model() };
+    let page = Server { pages: vec![String::new()], ..small_model() };
+    let elsewhere = Server { sha: "main".into(), ..small_model() };
+    let (good, _) = serve(small_model());
+    for ((address, server), expected) in [
+        (closed(), "cannot be reached ("),
+        (broken(status(503)), "answered 503"),
+        (broken(status(429)), "too many requests to "),
+        (broken(page), "is not the Hub's listing (expected value"),
+        (broken(elsewhere), "is not the Hub's listing (revision main has no commit)"),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        let hub = |address: &str| hub(cache.path(), address, false);
+        let message = passing(find(&hub(&address), None));
+        assert!(message.contains("org/name: ") && message.contains(expected), "{message}");
+        assert!(
+            message.contains("and the cache does not hold it; check the network and HTTPS_PROXY, or run `hf download org/name"),
+            "{message}"
+        );
+        let n_asked = server.as_ref().map(|server| server.lock().unwrap().requests.len());
+        let folder = find(&hub(&good), None).unwrap();
+        SAID.take();
+        assert_eq!(find(&hub(&address), None).unwrap(), folder);
+        let said = SAID.take();
+        assert!(
+            matches!(&said[..], [line] if line.contains(expected) && line.ends_with(&format!("going on with commit {FIRST} from the cache"))),
+            "{said:?}"
+        );
+        // With the cache to fall back on one question is enough.
+        assert_eq!(server.map(|server| server.lock().unwrap().requests.len()), n_asked.map(|n| n + 1));
+    }
     let cache = tempfile::tempdir().unwrap();
-    let closed = "http://127.0.0.1:9";
-    let message_of = |hub: &Hub| message(find(hub, None));
-    let unreachable = message_of(&hub(cache.path(), closed, false));
-    assert!(unreachable.contains("org/name: http://127.0.0.1:9 cannot be reached") && unreachable.contains("HTTPS_PROXY"), "{unreachable}");
-    let offline = message_of(&hub(cache.path(), closed, true));
+    let offline = message(find(&hub(cache.path(), &good, true), None));
     assert!(offline.contains("org/name@main is not in the cache") && offline.contains("hf download org/name --revision main"), "{offline}");
-    let (address, _) = serve(small_model());
-    let folder = find(&hub(cache.path(), &address, false), None).unwrap();
-    assert_eq!(find(&hub(cache.path(), closed, false), None).unwrap(), folder);
 }
 
 #[test]
@@ -258,12 +420,12 @@ fn a_data_set_is_the_wanted_files() {
 fn a_folder_is_taken_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    assert_eq!(model(path, None, true).unwrap(), folder.path());
+    assert_eq!(model(path, None, Access::CACHE).unwrap(), folder.path());
     assert_eq!(snapshot_revision(folder.path()), None);
     let file = folder.path().join("x.jsonl");
     fs::write(&file, "").unwrap();
-    assert_eq!(dataset(file.to_str().unwrap(), None, |_| true, true).unwrap(), file);
-    assert!(message(model(file.to_str().unwrap(), None, true)).contains("is a file; name the folder"));
+    assert_eq!(dataset(file.to_str().unwrap(), None, |_| true, Access::CACHE).unwrap(), file);
+    assert!(message(model(file.to_str().unwrap(), None, Access::CACHE)).contains("is a file; name the folder"));
 }
 
 #[test]
@@ -289,7 +451,7 @@ fn a_missing_folder_is_told_from_a_hub_id() {
         let parsed = parse(name, revision);
         assert_eq!(parsed.as_ref().ok().copied(), expected, "{name}");
     }
-    let message = format!("{:#}", model("./student", None, false).unwrap_err());
+    let message = format!("{:#}", model("./student", None, ONLINE).unwrap_err());
     assert!(message.contains("./student: no such folder, and not a Hub id"), "{message}");
 }
 
@@ -297,7 +459,7 @@ fn a_missing_folder_is_told_from_a_hub_id() {
 fn the_environment_is_read_as_other_tools_read_it() {
     let hub = |variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        Hub::from_variables(|name| variables.get(name).map(|value| value.to_string()), false)
+        Hub::from_variables(|name| variables.get(name).map(|value| value.to_string()), ONLINE)
     };
     for (variables, cache) in [
         (&[("HOME", "/h")][..], "/h/.cache/huggingface/hub"),
@@ -308,7 +470,10 @@ fn the_environment_is_read_as_other_tools_read_it() {
         assert_eq!(hub(variables).cache, Path::new(cache));
     }
     for (value, offline) in [("1", true), ("true", true), ("0", false), ("", false)] {
-        assert_eq!(hub(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+        assert_eq!(hub(&[("HF_HUB_OFFLINE", value)]).access.offline, offline, "{value}");
+    }
+    for (value, seconds) in [("7", 7), ("0", 30), ("soon", 30)] {
+        assert_eq!(hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", value)]).patience.stall, Duration::from_secs(seconds), "{value}");
     }
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("token"), " stored\n").unwrap();

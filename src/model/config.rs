@@ -29,8 +29,13 @@ impl Architecture {
     }
 }
 
+/// Angles that a model holds at most (512 MiB as cosines and sines): a million positions of heads of 128.
+const LARGEST_ROTARY_TABLE: usize = 1 << 26;
+/// No model has that many parameters.
+const TOO_MANY_PARAMETERS: f64 = 1e13;
+
 /// Llama 3's stretching of the rotary frequencies ("The Llama 3 Herd of Models"; `rope_type: "llama3"` of transformers).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeScaling {
     pub factor: f64,
     pub low_freq_factor: f64,
@@ -69,6 +74,7 @@ pub struct Config {
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub rope_scaling: Option<RopeScaling>,
+    /// `max_position_embeddings`, or fewer where a table of that many rotary angles would not fit into memory.
     pub max_positions: usize,
     pub tie_embeddings: bool,
     /// Biases on the query, key and value projections.
@@ -108,47 +114,43 @@ impl Config {
             "llama" => Architecture::Llama,
             other => bail!("model_type {other:?} is not supported: qwen2, qwen3 and llama are"),
         };
-        let size = |key: &str| -> Result<usize> {
-            let value = json.get(key).with_context(|| format!("{key} is missing"))?;
-            let n = value
-                .as_u64()
-                .filter(|n| *n > 0 && *n < 1 << 32)
-                .with_context(|| format!("{key} must be a positive integer, got {value}"))?;
-            Ok(n as usize)
+        let fields = Fields { json: &json, within: "" };
+        let (hidden_size, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
+        let head_dim = match (fields.optional_size("head_dim")?, architecture) {
+            (Some(given), _) => given,
+            // Its configuration class has a default of its own.
+            (None, Architecture::Qwen3) => 128,
+            (None, _) => hidden_size / heads,
         };
-        let (hidden_size, heads) = (size("hidden_size")?, size("num_attention_heads")?);
-        let present = |key: &str| json.get(key).is_some_and(|v| !v.is_null());
-        let head_dim = if present("head_dim") { size("head_dim")? } else { hidden_size / heads };
-        let kv_heads = if present("num_key_value_heads") { size("num_key_value_heads")? } else { heads };
-        let flag = |key: &str, default: bool| json.get(key).and_then(Value::as_bool).unwrap_or(default);
-        let attention_bias = flag("attention_bias", false);
+        ensure!(head_dim > 0, "hidden_size {hidden_size} is less than num_attention_heads {heads}");
+        ensure!(head_dim % 2 == 0, "head_dim {head_dim} is odd: rotary embedding needs pairs");
+        let kv_heads = fields.optional_size("num_key_value_heads")?.unwrap_or(heads);
+        ensure!(heads % kv_heads == 0, "num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}");
+        let positions = fields.size("max_position_embeddings")?;
+        let (rope_theta, rope_scaling) = rope(&fields, positions)?;
+        let rms_norm_eps = fields.number("rms_norm_eps")?.context("rms_norm_eps is missing")?;
+        ensure!(rms_norm_eps > 0.0 && rms_norm_eps < 1.0, "rms_norm_eps must be in (0, 1), got {rms_norm_eps}");
         let config = Self {
             architecture,
-            vocab_size: size("vocab_size")?,
+            vocab_size: fields.size("vocab_size")?,
             hidden_size,
-            intermediate_size: size("intermediate_size")?,
-            layers: size("num_hidden_layers")?,
+            intermediate_size: fields.size("intermediate_size")?,
+            layers: fields.size("num_hidden_layers")?,
             heads,
             kv_heads,
             head_dim,
-            rms_norm_eps: json.get("rms_norm_eps").and_then(Value::as_f64).context("rms_norm_eps is missing")?,
-            rope_theta: rope_theta(&json)?,
-            rope_scaling: rope_scaling(&json)?,
-            max_positions: size("max_position_embeddings")?,
-            tie_embeddings: flag("tie_word_embeddings", false),
+            rms_norm_eps,
+            rope_theta,
+            rope_scaling,
+            max_positions: positions.min(LARGEST_ROTARY_TABLE / (head_dim / 2)).max(1),
+            tie_embeddings: fields.flag("tie_word_embeddings")?,
             qkv_bias: architecture == Architecture::Qwen2,
             qk_norm: architecture == Architecture::Qwen3,
             json: json.clone(),
         };
-        ensure!(!attention_bias, "attention_bias is true: biases on the attention of {kind} models are not supported");
-        ensure!(!flag("mlp_bias", false), "mlp_bias is true: biases in the feed-forward layers are not supported");
-        ensure!(!flag("use_sliding_window", false), "use_sliding_window is true: sliding-window attention is not supported");
-        let windowed = json.get("layer_types").and_then(Value::as_array).and_then(|l| l.iter().find(|t| *t != "full_attention"));
-        ensure!(windowed.is_none(), "layer_types holds {}: only full_attention is supported", windowed.unwrap_or(&Value::Null));
-        let activation = json.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
-        ensure!(activation == "silu", "hidden_act {activation:?} is not supported: silu is");
-        ensure!(heads % kv_heads == 0, "num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}");
-        ensure!(head_dim % 2 == 0, "head_dim {head_dim} is odd: rotary embedding needs pairs");
+        refuse_other_arithmetic(&fields, architecture, kind)?;
+        let count = config.rough_parameters();
+        ensure!(count < TOO_MANY_PARAMETERS, "its sizes make {count:.1e} parameters: one of them is wrong");
         Ok(config)
     }
 
@@ -204,49 +206,251 @@ impl Config {
         tables * self.vocab_size * d + self.layers * layer + d
     }
 
-    /// Inverse frequencies of the rotary embedding, (head_dim / 2,).
-    pub fn inverse_frequencies(&self) -> Vec<f64> {
+    /// The same without norms and biases, for sizes of any kind.
+    fn rough_parameters(&self) -> f64 {
+        let [v, d, f, l, h, k, hd] =
+            [self.vocab_size, self.hidden_size, self.intermediate_size, self.layers, self.heads, self.kv_heads, self.head_dim]
+                .map(|n| n as f64);
+        2.0 * v * d + l * d * (2.0 * (h + k) * hd + 3.0 * f)
+    }
+
+    /// Inverse frequencies of the rotary embedding, (head_dim / 2,): theta^(-2i / head_dim), each step rounded to f32 as transformers has it.
+    pub fn inverse_frequencies(&self) -> Vec<f32> {
         let half = self.head_dim / 2;
-        let plain = (0..half).map(|i| self.rope_theta.powf(-(i as f64) / half as f64));
+        let exponents = (0..half).map(|i| (2 * i) as f32 / self.head_dim as f32);
+        // The power in f64 and then rounded: torch's own is within the last bit of this.
+        let plain = exponents.map(|e| 1.0 / f64::from(self.rope_theta as f32).powf(f64::from(e)) as f32);
         match self.rope_scaling {
             None => plain.collect(),
             Some(s) => plain.map(|f| s.scale(f)).collect(),
         }
     }
+
+    /// Cosines and sines of the rotary angles, each (max_positions, head_dim / 2).
+    ///
+    /// An angle is position times frequency in f32, as in transformers: at position 8,000 its rounding moves it by up to 2.4e-4.
+    pub fn rotary_table(&self) -> (Vec<f32>, Vec<f32>) {
+        let frequencies = self.inverse_frequencies();
+        let angles = |f: fn(f64) -> f64| {
+            let row = |p: usize| frequencies.iter().map(move |w| f(f64::from(p as f32 * w)) as f32);
+            (0..self.max_positions).flat_map(row).collect()
+        };
+        (angles(f64::cos), angles(f64::sin))
+    }
 }
 
 impl RopeScaling {
-    /// Long wavelengths are divided by `factor`, short ones kept, those between blended.
-    fn scale(&self, frequency: f64) -> f64 {
-        let wavelength = std::f64::consts::TAU / frequency;
-        let turns = self.original_max_position_embeddings / wavelength;
-        if turns < self.low_freq_factor {
-            frequency / self.factor
-        } else if turns > self.high_freq_factor {
+    /// Long wavelengths are divided by `factor`, short ones kept, those between blended; in f32, operation by operation as transformers.
+    fn scale(&self, frequency: f32) -> f32 {
+        let [factor, low, high, original] =
+            [self.factor, self.low_freq_factor, self.high_freq_factor, self.original_max_position_embeddings];
+        let wavelength = (1.0 / frequency) * std::f64::consts::TAU as f32;
+        let (longest, shortest) = ((original / low) as f32, (original / high) as f32);
+        if wavelength > longest {
+            frequency / factor as f32
+        } else if wavelength < shortest {
             frequency
         } else {
-            let smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
-            (1.0 - smooth) * frequency / self.factor + smooth * frequency
+            let smooth = ((1.0 / wavelength) * original as f32 - low as f32) / (high - low) as f32;
+            (1.0 - smooth) * frequency / factor as f32 + smooth * frequency
         }
     }
 }
 
-/// `rope_theta`, at the top level or, as transformers 5 writes it, inside `rope_parameters`.
-fn rope_theta(json: &Map<String, Value>) -> Result<f64> {
-    let nested = json.get("rope_parameters").and_then(|p| p.get("rope_theta"));
-    let theta = nested.or(json.get("rope_theta")).and_then(Value::as_f64).unwrap_or(10_000.0);
-    ensure!(theta > 0.0, "rope_theta must be positive, got {theta}");
-    Ok(theta)
+/// Fields of `config.json`, or of an object `within` it, by their types: `null` is no value, and any other type an error that names the field.
+struct Fields<'a> {
+    json: &'a Map<String, Value>,
+    /// Prefix of names in errors.
+    within: &'a str,
 }
 
-/// The scaling of the rotary frequencies; only `default` and `llama3` are implemented.
-fn rope_scaling(json: &Map<String, Value>) -> Result<Option<RopeScaling>> {
-    let value = ["rope_scaling", "rope_parameters"].iter().filter_map(|k| json.get(*k)).find(|v| !v.is_null());
-    let Some(value) = value else { return Ok(None) };
-    let kind = value.get("rope_type").or(value.get("type")).and_then(Value::as_str).unwrap_or("default");
+impl<'a> Fields<'a> {
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.json.get(key).filter(|value| !value.is_null())
+    }
+
+    fn typed<T>(&self, key: &str, what: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        let value = self.get(key);
+        value.map(|value| read(value).with_context(|| format!("{}{key} must be {what}, got {value}", self.within))).transpose()
+    }
+
+    fn optional_size(&self, key: &str) -> Result<Option<usize>> {
+        let read = |value: &Value| value.as_u64().filter(|n| *n > 0 && *n < 1 << 32).map(|n| n as usize);
+        self.typed(key, "a positive integer", read)
+    }
+
+    fn size(&self, key: &str) -> Result<usize> {
+        self.optional_size(key)?.with_context(|| format!("{}{key} is missing", self.within))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", Value::as_f64)
+    }
+
+    fn positive(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a positive number", |value| value.as_f64().filter(|x| *x > 0.0))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        self.typed(key, "a text", Value::as_str)
+    }
+}
+
+/// What the decoder does not compute.
+fn refuse_other_arithmetic(fields: &Fields, architecture: Architecture, kind: &str) -> Result<()> {
+    // transformers' Qwen2 has its biases whatever the field says, and of these only Llama's has biases to choose in the feed-forward layers.
+    let is_biased = fields.flag("attention_bias")? && architecture != Architecture::Qwen2;
+    ensure!(!is_biased, "attention_bias is true: biases on the attention of {kind} models are not supported");
+    let is_biased = fields.flag("mlp_bias")? && architecture == Architecture::Llama;
+    ensure!(!is_biased, "mlp_bias is true: biases in the feed-forward layers are not supported");
+    ensure!(!fields.flag("use_sliding_window")?, "use_sliding_window is true: sliding-window attention is not supported");
+    let layers = fields.typed("layer_types", "a list", Value::as_array)?;
+    let windowed = layers.and_then(|layers| layers.iter().find(|layer| *layer != "full_attention"));
+    ensure!(windowed.is_none(), "layer_types holds {}: only full_attention is supported", windowed.unwrap_or(&Value::Null));
+    let activation = fields.text("hidden_act")?.unwrap_or("silu");
+    ensure!(activation == "silu", "hidden_act {activation:?} is not supported: silu is");
+    if let Some(value) = fields.get("quantization_config") {
+        let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("of an unknown method");
+        bail!("quantization_config: quantized weights ({method}) are not read; take the model as it was before, in bf16, f16 or f32");
+    }
+    Ok(())
+}
+
+/// The base of the rotary frequencies and their scaling, under the names of transformers 4 or 5; only `default` and `llama3` are implemented.
+fn rope(fields: &Fields, positions: usize) -> Result<(f64, Option<RopeScaling>)> {
+    const DEFAULT_THETA: f64 = 10_000.0;
+    let nothing = Map::new();
+    let mut rope = Fields { json: &nothing, within: "" };
+    for (key, within) in [("rope_parameters", "rope_parameters."), ("rope_scaling", "rope_scaling.")] {
+        let found = fields.typed(key, "an object", Value::as_object)?;
+        rope = found.filter(|found| !found.is_empty()).map_or(rope, |json| Fields { json, within });
+    }
+    if let Some((key, _)) = rope.json.iter().find(|(_, value)| value.is_object()) {
+        bail!("{}{key}: rotary embeddings that differ between layers are not supported", rope.within);
+    }
+    for fields in [fields, &rope] {
+        let share = fields.number("partial_rotary_factor")?.unwrap_or(1.0);
+        ensure!(share == 1.0, "{}partial_rotary_factor {share} is not supported: 1 is", fields.within);
+    }
+    let theta = rope.positive("rope_theta")?.or(fields.positive("rope_theta")?).unwrap_or(DEFAULT_THETA);
+    let kind = rope.text("rope_type")?.or(rope.text("type")?);
     match kind {
-        "default" => Ok(None),
-        "llama3" => Ok(Some(serde_json::from_value(value.clone()).context("rope_scaling of type llama3")?)),
-        other => bail!("rope scaling of type {other:?} is not supported: default and llama3 are"),
+        None if rope.get("factor").is_some() => bail!("{}factor stands without a rope_type: default and llama3 are supported", rope.within),
+        None | Some("default") => Ok((theta, None)),
+        Some("llama3") => {
+            let needed = |key: &str| rope.positive(key)?.with_context(|| format!("{}{key} is missing", rope.within));
+            let scaling = RopeScaling {
+                factor: needed("factor")?,
+                low_freq_factor: needed("low_freq_factor")?,
+                high_freq_factor: needed("high_freq_factor")?,
+                original_max_position_embeddings: rope.positive("original_max_position_embeddings")?.unwrap_or(positions as f64),
+            };
+            let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
+            ensure!(high > low, "{}high_freq_factor {high} must be above low_freq_factor {low}", rope.within);
+            Ok((theta, Some(scaling)))
+        }
+        Some(other) => bail!("{}rope_type {other:?} is not supported: default and llama3 are", rope.within),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: &str, change: Value) -> Result<Config> {
+        let Value::Object(mut json) = json!({
+            "model_type": kind, "vocab_size": 8, "hidden_size": 64, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "max_position_embeddings": 512, "rms_norm_eps": 1e-6
+        }) else {
+            unreachable!()
+        };
+        json.extend(change.as_object().unwrap().clone());
+        Config::from_json(json)
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+        let without = |key: &str| {
+            let mut scaling = llama3.clone();
+            scaling.as_object_mut().unwrap().remove(key);
+            json!({"rope_scaling": scaling})
+        };
+        let rows = [
+            (json!({"rope_scaling": "linear"}), "rope_scaling must be an object, got \"linear\""),
+            (json!({"rope_parameters": [1]}), "rope_parameters must be an object, got [1]"),
+            (json!({"rope_scaling": {"factor": 2.0}}), "rope_scaling.factor stands without a rope_type"),
+            (json!({"rope_scaling": {"rope_type": 3}}), "rope_scaling.rope_type must be a text, got 3"),
+            (json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}), "rope_scaling.rope_type \"yarn\" is not supported"),
+            (without("factor"), "rope_scaling.factor is missing"),
+            (without("high_freq_factor"), "rope_scaling.high_freq_factor is missing"),
+            (
+                json!({"rope_parameters": {"rope_type": "llama3", "factor": "8"}}),
+                "rope_parameters.factor must be a positive number, got \"8\"",
+            ),
+            (
+                json!({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}),
+                "rope_parameters.full_attention: rotary embeddings that differ",
+            ),
+            (json!({"rope_theta": "10000"}), "rope_theta must be a positive number, got \"10000\""),
+            (json!({"rope_parameters": {"rope_theta": "1e6"}}), "rope_parameters.rope_theta must be a positive number, got \"1e6\""),
+            (json!({"rope_theta": 0}), "rope_theta must be a positive number, got 0"),
+            (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor 0.5 is not supported"),
+            (json!({"rope_parameters": {"partial_rotary_factor": 0.25}}), "rope_parameters.partial_rotary_factor 0.25 is not supported"),
+            (json!({"tie_word_embeddings": "true"}), "tie_word_embeddings must be true or false, got \"true\""),
+            (json!({"use_sliding_window": 1}), "use_sliding_window must be true or false, got 1"),
+            (json!({"attention_bias": "no"}), "attention_bias must be true or false"),
+            (json!({"attention_bias": true}), "biases on the attention of llama models"),
+            (json!({"mlp_bias": true}), "biases in the feed-forward layers"),
+            (json!({"layer_types": "full_attention"}), "layer_types must be a list"),
+            (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types holds \"sliding_attention\""),
+            (json!({"hidden_act": ["silu"]}), "hidden_act must be a text"),
+            (json!({"hidden_act": "gelu"}), "hidden_act \"gelu\" is not supported"),
+            (
+                json!({"quantization_config": {"quant_method": "gptq", "bits": 4}}),
+                "quantization_config: quantized weights (gptq) are not read",
+            ),
+            (json!({"quantization_config": []}), "quantization_config: quantized weights (of an unknown method)"),
+            (json!({"head_dim": 0}), "head_dim must be a positive integer, got 0"),
+            (json!({"hidden_size": 2}), "hidden_size 2 is less than num_attention_heads 4"),
+            (json!({"head_dim": 15}), "head_dim 15 is odd"),
+            (json!({"num_key_value_heads": 3}), "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
+            (json!({"vocab_size": 1.5}), "vocab_size must be a positive integer, got 1.5"),
+            (json!({"vocab_size": null}), "vocab_size is missing"),
+            (json!({"max_position_embeddings": -1}), "max_position_embeddings must be a positive integer, got -1"),
+            (json!({"rms_norm_eps": "1e-6"}), "rms_norm_eps must be a number"),
+            (json!({"rms_norm_eps": 0}), "rms_norm_eps must be in (0, 1), got 0"),
+            (json!({"hidden_size": u32::MAX - 3, "num_hidden_layers": u32::MAX, "head_dim": 64}), "parameters: one of them is wrong"),
+        ];
+        for (change, expected) in rows {
+            let message = format!("{:#}", read("llama", change.clone()).err().unwrap_or_else(|| panic!("{change} was taken")));
+            assert!(message.contains(expected), "{change}: {message}");
+        }
+    }
+
+    #[test]
+    fn fields_mean_what_transformers_takes_them_for() {
+        let biased = read("qwen2", json!({"attention_bias": true, "mlp_bias": true})).unwrap();
+        assert!(biased.qkv_bias && biased.head_dim == 16);
+        assert_eq!(read("qwen3", json!({})).unwrap().head_dim, 128);
+        assert_eq!(read("qwen3", json!({"head_dim": 32})).unwrap().head_dim, 32);
+        assert!(read("qwen3", json!({"attention_bias": true})).is_err());
+        let plain = read("llama", json!({"rope_scaling": null, "tie_word_embeddings": null, "quantization_config": null})).unwrap();
+        assert_eq!((plain.rope_theta, plain.rope_scaling, plain.tie_embeddings), (10_000.0, None, false));
+        let scaling = json!({"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "rope_theta": 7.0});
+        let both = read("llama", json!({"rope_theta": 5.0, "rope_scaling": scaling, "rope_parameters": {"rope_theta": 6.0}})).unwrap();
+        assert_eq!((both.rope_theta, both.rope_scaling.unwrap().original_max_position_embeddings), (7.0, 512.0));
+    }
+
+    #[test]
+    fn a_context_without_end_takes_no_memory_without_end() {
+        let config = read("llama", json!({"max_position_embeddings": 1u32 << 31, "head_dim": 128})).unwrap();
+        assert_eq!(config.max_positions, 1 << 20);
+        assert_eq!(config.to_json()["max_position_embeddings"], 1u32 << 31);
+        assert_eq!(read("llama", json!({"head_dim": 1u32 << 31, "max_position_embeddings": 9})).unwrap().max_positions, 1);
     }
 }

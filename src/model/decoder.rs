@@ -459,9 +459,6 @@ impl Decoder {
 }
 
 fn rope_table(config: &Config) -> RopeTable {
-    let frequencies = config.inverse_frequencies();
-    let angles = |f: fn(f64) -> f64| {
-        (0..config.max_positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect::<Vec<_>>()
-    };
-    RopeTable { cos: angles(f64::cos), sin: angles(f64::sin), positions: config.max_positions }
+    let (cos, sin) = config.rotary_table();
+    RopeTable { cos, sin, positions: config.max_positions }
 }

@@ -19,7 +19,13 @@ use std::path::{Path, PathBuf};
 /// A file of a checkpoint is closed once it holds this many bytes.
 const FILE_BYTES: usize = 4 << 30;
 
-/// Reads a model folder in f32.
+const EMBED: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Reads a model folder; weights in bf16, f16 and f32 become f32.
+///
+/// # Errors
+/// A configuration that is not supported, a tensor that is missing, too many or of another shape, and a head that tied embeddings would drop.
 pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
     let config = Config::load(folder)?;
     let files = weight_files(folder)?;
@@ -31,7 +37,10 @@ pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
         unused.remove(name);
         let view = stored.get(name).map_err(|_| anyhow::anyhow!("{}: tensor {name} {shape:?} is missing", folder.display()))?;
         ensure!(view.shape() == shape, "{}: tensor {name} has shape {:?}, config.json asks for {shape:?}", folder.display(), view.shape());
-        Ok(stored.load(name, device)?.to_dtype(DType::F32)?)
+        let other = || format!("{}: tensor {name} is {:?}: weights in bf16, f16 and f32 are read", folder.display(), view.dtype());
+        let tensor = stored.load(name, device).with_context(other)?;
+        ensure!(matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16), other());
+        Ok(tensor.to_dtype(DType::F32)?)
     };
     let sizes = config.clone();
     let decoder = Decoder::build(config, device, |name, shape| {
@@ -39,7 +48,16 @@ pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
         let parts = parts.iter().map(|(name, shape)| read(name, shape)).collect::<Result<Vec<_>>>()?;
         Ok(if parts.len() == 1 { parts[0].clone() } else { Tensor::cat(&parts, 0)? })
     })?;
-    unused.retain(|name| !(name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight" && sizes.tie_embeddings));
+    if sizes.tie_embeddings && unused.contains(HEAD) {
+        let (head, embed) = (stored.get(HEAD)?, stored.get(EMBED)?);
+        let is_same = (head.dtype(), head.shape(), head.data()) == (embed.dtype(), embed.shape(), embed.data());
+        ensure!(
+            is_same,
+            "{}: config.json ties the embeddings, but {HEAD} differs from {EMBED}; set tie_word_embeddings to false to keep both",
+            folder.display()
+        );
+    }
+    unused.retain(|name| !(name.ends_with("rotary_emb.inv_freq") || name == HEAD && sizes.tie_embeddings));
     if let Some(name) = unused.first() {
         bail!(
             "{}: {} tensors do not belong to a {:?} model, the first is {name}: the checkpoint is of another architecture than config.json says",
@@ -92,7 +110,7 @@ pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
 pub(super) fn fresh(config: Config, key: Key, device: &Device) -> Result<Decoder> {
     Decoder::build(config, device, |name, shape| {
         let count = shape.iter().product();
-        let std = if name == "model.embed_tokens.weight" {
+        let std = if name == EMBED {
             0.02
         } else if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") {
             0.5 / (shape[1] as f64).sqrt()
@@ -169,16 +187,20 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     })?;
     let json: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", index.display()))?;
     let map = json.get("weight_map").and_then(Value::as_object).with_context(|| format!("{}: no weight_map", index.display()))?;
-    let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
-    names
-        .into_iter()
-        .map(|name| {
-            ensure!(!name.contains(['/', '\\']), "{}: weight_map names {name:?}, which is not in this folder", index.display());
-            let path = folder.join(name);
-            ensure!(path.exists(), "{}: weight file {name} is missing", folder.display());
-            Ok(path)
-        })
-        .collect()
+    let mut names = BTreeSet::new();
+    for (tensor, name) in map {
+        let name = name.as_str().with_context(|| format!("{}: weight_map names {name} for {tensor}, not a file", index.display()))?;
+        let is_here = !name.contains(['/', '\\']) && !name.contains("..") && name.ends_with(".safetensors");
+        ensure!(is_here, "{}: weight_map names {name:?}, which is no file of weights in this folder", index.display());
+        names.insert(name);
+    }
+    ensure!(!names.is_empty(), "{}: weight_map is empty", index.display());
+    let path_of = |name| {
+        let path = folder.join(name);
+        ensure!(path.exists(), "{}: weight file {name} is missing", folder.display());
+        Ok(path)
+    };
+    names.into_iter().map(path_of).collect()
 }
 
 /// A tensor as the safetensors writer wants it.
@@ -206,5 +228,108 @@ impl View for Stored {
 
     fn data_len(&self) -> usize {
         self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+    use std::fs;
+
+    fn config(change: Value) -> Config {
+        let Value::Object(mut json) = json!({
+            "model_type": "llama", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "max_position_embeddings": 8, "rms_norm_eps": 1e-6, "tie_word_embeddings": true
+        }) else {
+            unreachable!()
+        };
+        json.extend(change.as_object().unwrap().clone());
+        Config::from_json(json).unwrap()
+    }
+
+    /// A model folder whose tensors all hold these bytes again and again, with further tensors.
+    fn folder(dtype: Dtype, pattern: &[u8], more: &[(&str, Dtype, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(json!({}));
+        fs::write(folder.path().join("config.json"), config.to_json().to_string()).unwrap();
+        let mut shapes = Vec::new();
+        Decoder::build(config.clone(), &Device::Cpu, |name, shape| {
+            shapes.extend(parts(name, shape, &config));
+            Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?)
+        })
+        .unwrap();
+        let bytes: Vec<u8> = pattern.iter().copied().cycle().take(24 * 4 * size(dtype)).collect();
+        let count = |shape: &[usize]| shape.iter().product::<usize>() * size(dtype);
+        let view = |shape: Vec<usize>| TensorView::new(dtype, shape.clone(), &bytes[..count(&shape)]).unwrap();
+        let mut tensors: Vec<(String, TensorView)> = shapes.into_iter().map(|(name, shape)| (name, view(shape))).collect();
+        tensors.extend(more.iter().map(|(name, dtype, bytes)| (name.to_string(), TensorView::new(*dtype, vec![6, 4], bytes).unwrap())));
+        fs::write(folder.path().join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+        folder
+    }
+
+    fn size(dtype: Dtype) -> usize {
+        dtype.bitsize() / 8
+    }
+
+    fn message<T>(result: Result<T>) -> String {
+        format!("{:#}", result.err().expect("this was to fail"))
+    }
+
+    #[test]
+    fn halves_of_both_kinds_are_read_as_the_numbers_they_are() {
+        // Bit patterns of 1, -2.5, 2^-14, the largest number, and the smallest denormal of each format.
+        let numbers = [1.0, -2.5, 2f32.powi(-14)];
+        for (dtype, bits, extremes) in [
+            (Dtype::F16, [0x3C00u16, 0xC100, 0x0400, 0x7BFF, 0x0001], [65_504.0, 5.960_464_5e-8]),
+            (Dtype::BF16, [0x3F80, 0xC020, 0x3880, 0x7F7F, 0x0001], [3.389_531_4e38, f32::from_bits(0x0001_0000)]),
+        ] {
+            let pattern: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+            let decoder = load(folder(dtype, &pattern, &[]).path(), &Device::Cpu).unwrap();
+            let expected: Vec<f32> = numbers.iter().chain(&extremes).copied().collect();
+            for (name, tensor) in decoder.tensors() {
+                let read = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(read[..4], expected[..4], "{name} in {dtype:?}");
+                assert!(name.ends_with("norm.weight") || read[4] == expected[4], "{name} in {dtype:?}");
+            }
+        }
+        for dtype in [Dtype::U8, Dtype::I8, Dtype::F8_E4M3, Dtype::F64] {
+            let message = message(load(folder(dtype, &[1], &[]).path(), &Device::Cpu));
+            assert!(message.contains(&format!("embed_tokens.weight is {dtype:?}: weights in bf16, f16 and f32 are read")), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_tied_embeddings_would_drop_is_refused() {
+        let half = 0x3F80u16.to_le_bytes();
+        let equal: Vec<u8> = half.repeat(24);
+        let mut other = equal.clone();
+        other[47] = 0x40;
+        let load = |head: &[u8]| load(folder(Dtype::BF16, &half, &[(HEAD, Dtype::BF16, head)]).path(), &Device::Cpu);
+        load(&equal).unwrap();
+        let message = message(load(&other));
+        assert!(
+            message.contains("config.json ties the embeddings, but lm_head.weight differs from model.embed_tokens.weight"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_index_names_files_of_its_own_folder_only() {
+        for (map, expected) in [
+            (json!({"a": 3}), "weight_map names 3 for a, not a file"),
+            (json!({"a": ["x.safetensors"]}), "for a, not a file"),
+            (json!({"a": "../x.safetensors"}), "\"../x.safetensors\", which is no file of weights in this folder"),
+            (json!({"a": "/x.safetensors"}), "which is no file of weights"),
+            (json!({"a": ".."}), "which is no file of weights"),
+            (json!({"a": "x.bin"}), "which is no file of weights"),
+            (json!({"a": "x.safetensors"}), "weight file x.safetensors is missing"),
+            (json!({}), "weight_map is empty"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("model.safetensors.index.json"), json!({"weight_map": map}).to_string()).unwrap();
+            let message = message(weight_files(folder.path()));
+            assert!(message.contains(expected), "{message}");
+        }
     }
 }

@@ -378,12 +378,19 @@ fn read_model(t: &mut Table) -> Model {
     model
 }
 
+/// Other programs say -1 for "off"; here it is 0, and said so.
+fn read_top_k(t: &mut Table, default: usize) -> usize {
+    let k = t.or("top_k", i64::try_from(default).unwrap_or_default());
+    t.check("top_k", k >= 0, "a number of tokens, or 0 for off", k);
+    usize::try_from(k).unwrap_or_default()
+}
+
 /// Reads the sampling keys that vLLM names.
 fn read_params(t: &mut Table, defaults: SamplingParams) -> SamplingParams {
     let params = SamplingParams {
         temperature: t.or("temperature", defaults.temperature),
         top_p: t.or("top_p", defaults.top_p),
-        top_k: t.or("top_k", defaults.top_k),
+        top_k: read_top_k(t, defaults.top_k),
         min_p: t.or("min_p", defaults.min_p),
         max_tokens: t.or("max_tokens", defaults.max_tokens),
         stop: t.or("stop", defaults.stop),

@@ -1,6 +1,7 @@
 //! Which model a stage works with: a fresh one, a folder, a Hub id, or what an earlier phase of this run has made.
 
 use super::run::{Run, config};
+use super::ui::{complain, interrupt_requested};
 use crate::hub;
 use crate::key::Key;
 use crate::model::text::Text;
@@ -35,7 +36,8 @@ pub fn origin(model: &Model) -> Result<Origin> {
     if model.is_fresh() {
         return Ok(Origin::Fresh);
     }
-    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), false))?))
+    let access = hub::Access { offline: false, stopped: interrupt_requested, say: complain };
+    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), access))?))
 }
 
 /// Opens a model; `role` names the draw of a fresh one.
@@ -49,7 +51,8 @@ pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loa
             Ok(Loaded { decoder, text, hash: fresh_hash(run, role, model), name: "fresh".to_owned() })
         }
         Origin::Folder(folder) => {
-            let loaded = Loaded { name: name(run, model, folder), ..config(open_folder(folder, takes_over(run, model, folder)?))? };
+            let loaded = config(open_folder(folder, takes_over(run, model, folder)?, run.date))?;
+            let loaded = Loaded { name: name(run, model, folder), ..loaded };
             let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
             let written = done.as_ref().and_then(|d| d["weights_hash"].as_str());
             ensure!(
@@ -84,13 +87,14 @@ fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
     }))
 }
 
-/// Opens a model folder with its tokenizer, talking like `teacher` where one is given.
-fn open_folder(folder: &Path, teacher: Option<Text>) -> Result<Loaded> {
+/// Opens a model folder with its tokenizer, talking like `teacher` where one is given, on this day.
+fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded> {
     let text = Text::from_folder(folder)?;
-    let text = Arc::new(match teacher {
+    let text = match teacher {
         Some(teacher) => text.with_template_of(&teacher)?,
         None => text,
-    });
+    };
+    let text = Arc::new(text.with_date(date));
     text.check_special()?;
     let decoder = model::load(folder, &Device::Cpu)?;
     let rows = decoder.config().vocab_size;

@@ -235,14 +235,14 @@ fn config_of(model: &Model) -> Option<Config> {
             let text = Text::tiny();
             Config::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id()).ok()
         }
-        None => Config::load(&hub::model(&model.model, model.revision.as_deref(), true).ok()?).ok(),
+        None => Config::load(&hub::model(&model.model, model.revision.as_deref(), hub::Access::CACHE).ok()?).ok(),
     }
 }
 
 /// Hub ids that are not in the cache.
 fn downloads(recipe: &Recipe) -> Vec<String> {
     let models = [&recipe.teacher, &recipe.student].into_iter().flatten().filter(|m| !m.is_fresh());
-    let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), true).is_err());
+    let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), hub::Access::CACHE).is_err());
     let mut ids: Vec<String> = missing.map(|m| m.model.clone()).collect();
     ids.dedup();
     ids

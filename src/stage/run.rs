@@ -1,6 +1,7 @@
 //! The run directory: lock, resolved recipe, and for each stage whether it is done, can go on, or is of another recipe.
 
 use super::ui::{Ui, interrupt_requested};
+use crate::hub;
 use crate::publish::{self, Lock};
 use crate::recipe::{Change, Class, Recipe, changes};
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,9 +14,10 @@ use std::time::Instant;
 #[error("{0:#}")]
 pub struct ConfigError(anyhow::Error);
 
-/// Marks what went wrong before any work as a matter of recipe or environment.
+/// Marks what went wrong before any work as a matter of recipe or environment, unless it is one of time.
 pub fn config<T>(result: Result<T>) -> Result<T> {
-    result.map_err(|error| if error.is::<publish::Busy>() { error } else { anyhow!(ConfigError(error)) })
+    let is_for_now = |error: &anyhow::Error| error.is::<publish::Busy>() || error.is::<hub::Temporary>() || error.is::<hub::Stopped>();
+    result.map_err(|error| if is_for_now(&error) { error } else { anyhow!(ConfigError(error)) })
 }
 
 /// The person asked to stop; what is finished is kept (exit code 143).
@@ -38,6 +40,8 @@ pub struct Run {
     pub dir: PathBuf,
     pub recipe: Recipe,
     pub ui: Ui,
+    /// Seconds since 1970 at which the run was begun: the day that chat templates print, on every later day too.
+    pub date: i64,
     _lock: Lock,
 }
 
@@ -75,7 +79,8 @@ impl Run {
         if as_it_was != recipe.to_toml() {
             publish::file(&path, recipe.to_toml().as_bytes())?;
         }
-        Ok(Self { dir, recipe, ui, _lock: lock })
+        let date = date(&dir)?;
+        Ok(Self { dir, recipe, ui, date, _lock: lock })
     }
 
     /// Where a stage keeps its files.
@@ -140,9 +145,26 @@ impl Run {
     }
 }
 
+/// Where a run keeps the time of its beginning.
+const DATE: &str = "date.json";
+
+/// When the run in this directory was begun, written down the first time.
+fn date(dir: &Path) -> Result<i64> {
+    let path = dir.join(DATE);
+    if let Some(stored) = read_json(&path)? {
+        let wrong = || {
+            format!("{}: unix_seconds must be an integer, got {}; remove the file to take today", path.display(), stored["unix_seconds"])
+        };
+        return config(stored["unix_seconds"].as_i64().with_context(wrong));
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    publish::json(&path, &json!({"unix_seconds": now}))?;
+    Ok(now as i64)
+}
+
 /// Whether any stage has left something: a recipe that failed before that may be corrected freely.
 fn has_results(dir: &Path) -> Result<bool> {
-    const NOTHING: [&str; 4] = [".lock", "recipe.toml", "unusable_problems.json", "STARTED"];
+    const NOTHING: [&str; 5] = [".lock", "recipe.toml", DATE, "unusable_problems.json", "STARTED"];
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let entry = entry?;
         let found =

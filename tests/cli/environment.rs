@@ -64,6 +64,20 @@ fn a_model_that_is_not_there() {
 }
 
 #[test]
+fn a_hub_out_of_reach_is_a_matter_of_time() {
+    let place = Place::new();
+    let args = format!("sample --teacher some/model {ASK}");
+    let mut command = place.command();
+    for name in ["HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env_remove(name);
+    }
+    // The discard port, where nobody listens.
+    let output = place.output(&args, command.env("HF_ENDPOINT", "http://127.0.0.1:9").args(args.split_whitespace())).exits(75);
+    assert!(output.stderr.starts_with("error: some/model: http://127.0.0.1:9 cannot be reached ("), "{output:?}");
+    assert!(output.stderr.contains("and the cache does not hold it; check the network"), "{output:?}");
+}
+
+#[test]
 fn weights_that_are_not_those_of_the_configuration() {
     let layer = "model.layers.1.self_attn.k_proj.weight";
     sample(|p| edit_weights(p, |t| t.retain(|(name, _)| name != layer))).fails(expect![[r#"

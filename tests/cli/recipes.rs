@@ -80,6 +80,7 @@ task = "arithmetik"
 n = 0
 temperatur = 1.0
 top_p = 1.5
+top_k = -1
 max_tokens = "many"
 [filter]
 corect = true
@@ -89,8 +90,9 @@ tasks = ["gsm9k"]
 "#,
     );
     place.distill("run bad.toml").fails(expect![[r#"
-        78: error: the recipe has 9 problems:
+        78: error: the recipe has 10 problems:
           problems.task: "arithmetik" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights) and no file is given
+          sample.top_k must be a number of tokens, or 0 for off, got -1
           sample.max_tokens: invalid type: string "many", expected usize (got "many")
           sample.top_p must be in (0, 1], got 1.5
           sample.n must be at least 1, got 0

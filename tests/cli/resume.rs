@@ -35,6 +35,28 @@ fn a_changed_meaning_is_refused_by_name_and_forced_without_loss() {
 }
 
 #[test]
+fn a_run_keeps_its_first_day() {
+    let place = Place::with_run();
+    place.copy_model(TEACHER, "m");
+    let mut config = place.json("m/tokenizer_config.json");
+    let shown = "{%- if strftime_now('%Y') != '1970' %}{{ raise_exception('today is in ' ~ strftime_now('%Y')) }}{%- endif %}";
+    config["chat_template"] = format!("{shown}{}", config["chat_template"].as_str().expect("a template")).into();
+    place.write("m/tokenizer_config.json", config.to_string());
+    let ask = "sample --teacher m --task arithmetic --limit 4 -n 1 --max-tokens 8 --out out";
+    assert!(place.distill(ask).exits(78).stderr.contains("today is in 20"));
+    let begun = place.read("out/date.json");
+    place.distill(ask).exits(78);
+    assert_eq!(place.read("out/date.json"), begun);
+    place.write("out/date.json", "{\"unix_seconds\": \"1970\"}");
+    place.distill(ask).fails(expect![[r#"
+        78: error: out/date.json: unix_seconds must be an integer, got "1970"; remove the file to take today
+    "#]]);
+    place.write("out/date.json", "{\"unix_seconds\": 3600}");
+    place.distill(ask).ok();
+    assert_eq!(place.traces("out/traces").len(), 4);
+}
+
+#[test]
 fn execution_keys_are_free() {
     let place = Place::with_run();
     let done = place.written("run", "DONE");

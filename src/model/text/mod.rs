@@ -20,6 +20,7 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 const CONFIG: &str = "config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 
 /// Files that make a folder's text half complete for transformers; `config.json` belongs to the weights.
 const FILES: [&str; 11] = [
@@ -27,7 +28,7 @@ const FILES: [&str; 11] = [
     TOKENIZER_CONFIG,
     TEMPLATE,
     GENERATION_CONFIG,
-    "special_tokens_map.json",
+    SPECIAL_TOKENS,
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
@@ -46,6 +47,8 @@ pub struct Text {
     template: Option<Template>,
     /// `bos_token`, `eos_token` and so on, as templates see them.
     special: Map<String, Value>,
+    /// What a prompt without a template begins with: the first token, or nothing.
+    first: Vec<u32>,
     stop: BTreeSet<u32>,
     end: u32,
     pad: u32,
@@ -86,11 +89,13 @@ impl Text {
         let config = json_file(&files, TOKENIZER_CONFIG, origin)?.with_context(|| {
             format!("{origin}: no {TOKENIZER_CONFIG}, which names the end token; copy it from the model that the tokenizer belongs to")
         })?;
+        let special = special_tokens(&config, json_file(&files, SPECIAL_TOKENS, origin)?.as_ref());
         let mut text = Self {
             origin: origin.to_string(),
             tokenizer,
             template: None,
-            special: special_tokens(&config),
+            special,
+            first: Vec::new(),
             stop: BTreeSet::new(),
             end: 0,
             pad: 0,
@@ -100,6 +105,7 @@ impl Text {
         if let Some((source, name)) = template_source(&text.files, &config, origin)? {
             text.template = Some(Template::new(&source, &format!("{origin}/{name}"), text.unix_seconds)?);
         }
+        text.first = text.before_a_prompt();
         text.find_ends()?;
         Ok(text)
     }
@@ -163,6 +169,13 @@ impl Text {
             .encode_fast(text, false)
             .map_err(|error| anyhow!("{}: {TOKENIZER} cannot encode a text: {error}", self.origin))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a prompt that goes through no template: those of the text, after the first token where the tokenizer has one.
+    ///
+    /// As in transformers 5 the post-processor in `tokenizer.json` decides, and `add_bos_token` says nothing.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        Ok([self.first.clone(), self.encode(text)?].concat())
     }
 
     /// The text of these ids, special tokens included; half a character becomes U+FFFD, an id without a token nothing.
@@ -276,6 +289,16 @@ impl Text {
         publish::file(folder.join(GENERATION_CONFIG), format!("{generation:#}\n").as_bytes())
     }
 
+    /// What the post-processor puts before a text. What it puts after one would end the prompt, and is left out.
+    fn before_a_prompt(&self) -> Vec<u32> {
+        const PROBE: &str = "1";
+        let ids = |special| self.tokenizer.encode_fast(PROBE, special).map(|encoding| encoding.get_ids().to_vec());
+        let (Ok(mut all), Ok(own)) = (ids(true), ids(false)) else { return Vec::new() };
+        let start = all.windows(own.len().max(1)).position(|window| window == own);
+        all.truncate(start.unwrap_or(0));
+        all
+    }
+
     /// Collects the tokens that end a response.
     fn find_ends(&mut self) -> Result<()> {
         let token_of = |name: &str| self.special.get(name).and_then(Value::as_str).and_then(|token| self.token_id(token));
@@ -353,10 +376,21 @@ fn template_source(files: &BTreeMap<String, Vec<u8>>, config: &Value, origin: &s
     Ok(Some((source.to_string(), TOKENIZER_CONFIG)))
 }
 
-/// The entries `*_token` of `tokenizer_config.json` as plain text; transformers hands these to every template.
-fn special_tokens(config: &Value) -> Map<String, Value> {
-    let entries = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
-    entries.filter_map(|(name, token)| Some((name.clone(), token.as_str().or(token["content"].as_str())?.into()))).collect()
+/// The entries `*_token` as plain text, which transformers hands to every template.
+///
+/// Those of `special_tokens_map.json` stand in where `tokenizer_config.json` has none; they win, as in transformers, where that is of the
+/// older kind without `added_tokens_decoder`.
+fn special_tokens(config: &Value, map: Option<&Value>) -> Map<String, Value> {
+    let entries = |file: &Value| -> Map<String, Value> {
+        let entries = file.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
+        entries.filter_map(|(name, token)| Some((name.clone(), token.as_str().or(token["content"].as_str())?.into()))).collect()
+    };
+    let (mut weak, mut strong) = (map.map(entries).unwrap_or_default(), entries(config));
+    if config["added_tokens_decoder"].is_null() {
+        std::mem::swap(&mut weak, &mut strong);
+    }
+    weak.extend(strong);
+    weak
 }
 
 fn json_file(files: &BTreeMap<String, Vec<u8>>, name: &str, origin: &str) -> Result<Option<Value>> {

@@ -111,7 +111,7 @@ pub(super) fn strftime(format: &str, unix_seconds: i64) -> String {
     const MONTHS: [&str; 12] =
         ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
     let (days, seconds) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
+    let (year, month, day, day_of_year) = civil(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     // 1970-01-01 was a Thursday.
     let weekday = DAYS[(days + 4).rem_euclid(7) as usize];
@@ -123,8 +123,10 @@ pub(super) fn strftime(format: &str, unix_seconds: i64) -> String {
             out.push(c);
             continue;
         }
-        let directive = chars.next();
-        out.push_str(&match directive {
+        // As in glibc, `-` takes the padding away.
+        let is_bare = chars.as_str().starts_with('-') && chars.as_str().chars().nth(1).is_some_and(|c| "demHIMSyj".contains(c));
+        let directive = if is_bare { chars.nth(1) } else { chars.next() };
+        let shown = match directive {
             Some('Y') => year.to_string(),
             Some('y') => format!("{:02}", year.rem_euclid(100)),
             Some('m') => format!("{month:02}"),
@@ -134,6 +136,7 @@ pub(super) fn strftime(format: &str, unix_seconds: i64) -> String {
             Some('b' | 'h') => month_name[..3].to_string(),
             Some('A') => weekday.to_string(),
             Some('a') => weekday[..3].to_string(),
+            Some('j') => format!("{day_of_year:03}"),
             Some('H') => format!("{hour:02}"),
             Some('I') => format!("{:02}", (hour + 11) % 12 + 1),
             Some('M') => format!("{minute:02}"),
@@ -143,13 +146,19 @@ pub(super) fn strftime(format: &str, unix_seconds: i64) -> String {
             Some('T') => format!("{hour:02}:{minute:02}:{second:02}"),
             Some('%') => "%".to_string(),
             other => std::iter::once('%').chain(other).collect(),
+        };
+        let bare = shown.trim_start_matches(['0', ' ']);
+        out.push_str(match is_bare {
+            true if bare.is_empty() => "0",
+            true => bare,
+            false => &shown,
         });
     }
     out
 }
 
-/// Year, month and day of a count of days since 1970-01-01, in the Gregorian calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
+/// Year, month, day and day of the year of a count of days since 1970-01-01, in the Gregorian calendar.
+fn civil(days: i64) -> (i64, i64, i64, i64) {
     const CYCLE: i64 = 146_097; // days in 400 years
     let (cycles, mut day) = (days.div_euclid(CYCLE), days.rem_euclid(CYCLE));
     let mut year = 1970 + 400 * cycles;
@@ -158,7 +167,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
         day -= 365 + i64::from(is_leap(year));
         year += 1;
     }
-    let mut month = 1;
+    let (mut month, day_of_year) = (1, day + 1);
     for length in [31, 28 + i64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
         if day < length {
             break;
@@ -166,7 +175,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
         day -= length;
         month += 1;
     }
-    (year, month, day + 1)
+    (year, month, day + 1, day_of_year)
 }
 
 #[cfg(test)]
@@ -205,7 +214,9 @@ mod tests {
             (1_735_689_599, "%Y-%m-%d %H:%M:%S", "2024-12-31 23:59:59"),
             (4_107_542_400, "%F %a", "2100-03-01 Mon"),
             (-1, "%F %T", "1969-12-31 23:59:59"),
-            (0, "100%% %Q %", "100% %Q %"),
+            (0, "100%% %Q % %-Q", "100% %Q % %-Q"),
+            (951_782_400, "%-d %-m %-e %-H %-I %-y %j", "29 2 29 0 12 0 060"),
+            (1_735_689_599, "%j %-j", "366 366"),
         ];
         for (seconds, format, expected) in rows {
             assert_eq!(strftime(format, seconds), expected);

@@ -47,7 +47,8 @@ fn prompts_are_those_of_transformers() {
     let golden = golden();
     let date = golden["unix_seconds"].as_i64().unwrap();
     let data = real("templates of real models");
-    let mut texts = BTreeMap::from([("tiny".to_string(), Text::tiny())]);
+    let dated = with_template(include_str!("../../../tests/golden/dated.jinja")).unwrap().with_date(date);
+    let mut texts = BTreeMap::from([("tiny".to_string(), Text::tiny()), ("dated".to_string(), dated)]);
     let mut n_compared = 0;
     for case in golden["cases"].as_array().unwrap() {
         let name = case["tokenizer"].as_str().unwrap();
@@ -61,7 +62,49 @@ fn prompts_are_those_of_transformers() {
         assert_eq!(rendered, case["rendered"].as_str().unwrap(), "{name}: {}", case["messages"]);
         n_compared += 1;
     }
-    assert_eq!(n_compared, if data.is_some() { golden["cases"].as_array().unwrap().len() } else { 2 });
+    assert_eq!(n_compared, if data.is_some() { golden["cases"].as_array().unwrap().len() } else { 8 });
+}
+
+#[test]
+fn a_prompt_without_a_template_begins_as_in_transformers() {
+    let rows = golden()["prompts"].as_array().unwrap().clone();
+    for row in &rows {
+        let object = |name: &str| -> Value { serde_json::from_slice(&Text::tiny().files[name]).unwrap() };
+        let (mut tokenizer, mut config) = (object(TOKENIZER), object(TOKENIZER_CONFIG));
+        tokenizer["post_processor"] = row["post_processor"].clone();
+        row["config"].as_object().unwrap().iter().for_each(|(key, value)| config[key] = value.clone());
+        let mut files = vec![(TOKENIZER, tokenizer.to_string()), (TOKENIZER_CONFIG, config.to_string())];
+        files.extend(row["special_tokens_map"].as_object().map(|map| (SPECIAL_TOKENS, json!(map).to_string())));
+        let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let text = with(&files).unwrap();
+        let ids: Vec<u32> = serde_json::from_value(row["ids"].clone()).unwrap();
+        assert_eq!(text.encode_prompt(row["text"].as_str().unwrap()).unwrap(), ids, "{row}");
+        assert_eq!(text.special.get("bos_token").unwrap_or(&Value::Null), &row["bos"], "{row}");
+        // What a template or a response holds is encoded as it stands.
+        assert_eq!(text.encode(row["text"].as_str().unwrap()).unwrap(), ids[ids.len() - 4..], "{row}");
+    }
+    assert_eq!(rows.len(), 10);
+}
+
+#[test]
+fn nothing_is_put_after_a_prompt() {
+    let mut tokenizer: Value = serde_json::from_slice(&Text::tiny().files[TOKENIZER]).unwrap();
+    let token = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+    let single = [token("<bos>"), json!({"Sequence": {"id": "A", "type_id": 0}}), token("<eos>")];
+    let known = |name: &str, id: u32| (name.to_string(), json!({"id": name, "ids": [id], "tokens": [name]}));
+    let special = Map::from_iter([known("<bos>", 1), known("<eos>", 2)]);
+    tokenizer["post_processor"] = json!({"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special});
+    let text = with(&[(TOKENIZER, &tokenizer.to_string())]).unwrap();
+    assert_eq!(text.encode_prompt("1").unwrap(), [[1].as_slice(), &text.encode("1").unwrap()].concat());
+}
+
+#[test]
+fn a_map_of_special_tokens_stands_in_for_what_the_configuration_lacks() {
+    let map = r#"{"eos_token": {"content": "<user>"}, "additional_special_tokens": ["<bos>"]}"#;
+    let text = with(&[(TOKENIZER_CONFIG, r#"{"added_tokens_decoder": {}}"#), (SPECIAL_TOKENS, map)]).unwrap();
+    assert_eq!((text.end_id(), text.special.len()), (text.require_token("<user>").unwrap(), 1));
+    let text = with(&[(TOKENIZER_CONFIG, r#"{"added_tokens_decoder": {}, "eos_token": "<eos>"}"#), (SPECIAL_TOKENS, map)]).unwrap();
+    assert_eq!(text.end_id(), text.require_token("<eos>").unwrap());
 }
 
 #[test]
@@ -246,6 +289,7 @@ fn what_is_wrong_is_said_with_file_and_remedy() {
         (TOKENIZER_CONFIG, "{}", "model: no end token; name one as eos_token"),
         (TOKENIZER_CONFIG, unnamed, "none of the chat templates (a, b) is named default"),
         (TOKENIZER_CONFIG, r#"{"chat_template": 3}"#, "chat_template must be a text"),
+        (SPECIAL_TOKENS, "[]", "model/special_tokens_map.json: must hold a JSON object"),
         (TEMPLATE, "{% if %}", "model/chat_template.jinja: the chat template does not parse"),
         (CONFIG, r#"{"eos_token_id": "x"}"#, r#"model/config.json: eos_token_id must hold token ids, got "x""#),
         (GENERATION_CONFIG, r#"{"eos_token_id": [-1]}"#, "model/generation_config.json: eos_token_id must hold token ids, got -1"),
