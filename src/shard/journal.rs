@@ -4,7 +4,7 @@
 //! what a kill or a full disk left at the end. The journal knows no order and no duplicates: that is the caller's, by what it visits.
 
 use super::frame::{Bad, FRAME_BYTES, Frames, MAGIC, Packer, Piece};
-use crate::publish::{not_written, sync_folder};
+use crate::publish::{make_folders, not_written, sync_folder};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,7 +56,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let path = path.as_ref();
         let named = || format!("cannot open the journal {}", path.display());
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).with_context(named)?;
+        make_folders(folder).with_context(named)?;
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).with_context(named)?;
         sync_folder(folder)?;
         let (found, end) = rows_of(&file, visit).with_context(named)?;

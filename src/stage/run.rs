@@ -1,7 +1,7 @@
 //! The run directory: lock, resolved recipe, and for each stage whether it is done, can go on, or is of another recipe.
 
 use super::ui::{Ui, interrupt_requested};
-use crate::publish::{self, Lock};
+use crate::publish::{self, Busy, Lock};
 use crate::recipe::{Change, Class, Recipe, changes};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub struct ConfigError(anyhow::Error);
 
 /// Marks what went wrong before any work as a matter of recipe or environment.
 pub fn config<T>(result: Result<T>) -> Result<T> {
-    result.map_err(|error| if error.is::<publish::Busy>() { error } else { anyhow!(ConfigError(error)) })
+    result.map_err(|error| if error.is::<Busy>() { error } else { anyhow!(ConfigError(error)) })
 }
 
 /// The person asked to stop; what is finished is kept (exit code 143).
@@ -47,7 +47,11 @@ impl Run {
     /// Where the directory was made with another recipe, changed execution keys are taken over, extensions too, and a changed meaning is
     /// refused by name; with `force` it is taken over, and every stage it reaches is moved to `superseded/`.
     pub fn open(dir: PathBuf, recipe: Recipe, force: bool, ui: Ui) -> Result<Self> {
-        let lock = Lock::take(&dir)?;
+        let lock = Lock::take(&dir).map_err(|busy| match busy {
+            // Neither the recipe nor the environment is wrong: with some room the same command goes on.
+            Busy::Io { path, source } if publish::is_full(&source) => publish::not_written(&path, source),
+            busy => busy.into(),
+        })?;
         let path = dir.join("recipe.toml");
         let mut as_it_was = String::new();
         if path.exists() {
@@ -112,8 +116,7 @@ impl Run {
         let from = self.folder(stage);
         let place = (0..10_000).map(|i| self.dir.join(format!("superseded/{i}/{stage}"))).find(|p| !p.exists());
         let to = place.context("superseded/ holds 10,000 runs of one stage")?;
-        std::fs::create_dir_all(to.parent().unwrap_or(&self.dir)).with_context(|| format!("cannot make {}", to.display()))?;
-        std::fs::rename(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+        publish::move_folder(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
         self.ui.say(&format!("{stage} was made from other inputs; moved to {}", to.display()));
         Ok(())
     }

@@ -75,6 +75,9 @@ fn a_full_disk_loses_nothing() {
         }
         place.output(RUN, &mut shell).exits(1)
     };
+    limited(0).fails(expect![[r#"
+        1: error: run/.lock was not written: the disk is full or a size limit is reached; free some space and run the same command again: File too large (os error 27)
+    "#]]);
     limited(2).fails(expect![[r#"
         1: error: run/recipe.toml was not written: the disk is full or a size limit is reached; free some space and run the same command again: File too large (os error 27)
     "#]]);
