@@ -13,7 +13,7 @@ use crate::recipe::{EvaluationTask, Model, Recipe};
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, SamplingParams};
-use crate::shard::traces;
+use crate::shard::{manifest, traces};
 use crate::trace::{FinishReason, Group, Trace, Verdict};
 use crate::verify::Rules;
 use anyhow::{Context, Result, anyhow};
@@ -125,6 +125,8 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
     }
     done["result"]["model"] = "teacher".into();
     done["stage"] = stage.into();
+    // Only the results come along, not the attempts behind them.
+    done.as_object_mut().and_then(|done| done.remove(manifest::BOUND));
     publish::folder(&target, |new| {
         let results =
             std::fs::read(folder.join("results.jsonl")).with_context(|| format!("cannot read the results in {}", folder.display()))?;
@@ -205,7 +207,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
         let counts = json!({"problems": problems.len(), "attempts": problems.len() as u64 * u64::from(task.n + 1)});
         let mut record = Run::done_record(&stage, &inputs, &extent, counts, begin);
         record["result"] = result.clone();
-        publish::mark_done(new, &record)
+        Run::mark_done(new, record)
     })?;
     Ok(result)
 }

@@ -75,7 +75,7 @@ pub fn write(
         std::fs::create_dir_all(&dropped_folder).with_context(|| format!("cannot make {}", dropped_folder.display()))?;
         let dropped = store(&dropped_folder, "dropped", outcome.dropped.iter().map(|(t, r)| with_reason(t, r)).collect())?;
         let counts = json!({"kept": kept.rows, "dropped": dropped.rows, "tokens": kept.tokens()});
-        publish::mark_done(new, &record(counts, serde_json::to_value(&outcome.funnel)?))
+        Run::mark_done(new, record(counts, serde_json::to_value(&outcome.funnel)?))
     })?;
     Ok(outcome)
 }

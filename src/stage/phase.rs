@@ -144,7 +144,7 @@ impl Job<'_> {
         let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
         record["weights_hash"] = model::weights_hash(&folder)?.into();
         record["model_hash"] = models::folder_hash(&folder)?.into();
-        publish::mark_done(&folder, &record)?;
+        Run::mark_done(&folder, record)?;
         self.clean()
     }
 

@@ -3,6 +3,7 @@
 use super::ui::{Ui, interrupt_requested};
 use crate::publish::{self, Busy, Lock};
 use crate::recipe::{Change, Class, Recipe, changes};
+use crate::shard::manifest;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub struct Run {
     pub dir: PathBuf,
     pub recipe: Recipe,
     pub ui: Ui,
+    force: bool,
     _lock: Lock,
 }
 
@@ -79,7 +81,7 @@ impl Run {
         if as_it_was != recipe.to_toml() {
             publish::file(&path, recipe.to_toml().as_bytes())?;
         }
-        Ok(Self { dir, recipe, ui, _lock: lock })
+        Ok(Self { dir, recipe, ui, force, _lock: lock })
     }
 
     /// Where a stage keeps its files.
@@ -89,16 +91,23 @@ impl Run {
 
     /// Looks at a stage: `inputs` is everything its result follows from, `extent` how much of it is wanted.
     ///
-    /// What was made from other inputs is moved to `superseded/`, never deleted.
+    /// What was made from other inputs is moved to `superseded/`, never deleted; so is, with `force`, a finished stage with a damaged manifest,
+    /// which is an error otherwise.
     pub fn status(&self, stage: &str, inputs: &Value, extent: &Value) -> Result<Status> {
         let folder = self.folder(stage);
         publish::recover(&folder)?;
         let wanted = json!({"inputs": inputs, "extent": extent});
         if let Some(done) = publish::done(&folder)? {
-            if done["inputs"] == *inputs {
+            if done["inputs"] != *inputs {
+                self.supersede(stage)?;
+            } else if let Err(error) = manifest::check_bound(&folder, &done) {
+                if !self.force {
+                    return Err(error);
+                }
+                self.move_away(stage, "has a damaged manifest")?;
+            } else {
                 return Ok(if done["extent"] == *extent { Status::Done } else { Status::Extend });
             }
-            self.supersede(stage)?;
         } else if let Some(started) = read_json(&folder.join("STARTED"))? {
             if started["inputs"] != *inputs {
                 self.supersede(stage)?;
@@ -113,11 +122,15 @@ impl Run {
 
     /// Moves a stage that was made from other inputs out of the way.
     pub fn supersede(&self, stage: &str) -> Result<()> {
+        self.move_away(stage, "was made from other inputs")
+    }
+
+    fn move_away(&self, stage: &str, why: &str) -> Result<()> {
         let from = self.folder(stage);
         let place = (0..10_000).map(|i| self.dir.join(format!("superseded/{i}/{stage}"))).find(|p| !p.exists());
         let to = place.context("superseded/ holds 10,000 runs of one stage")?;
         publish::move_folder(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
-        self.ui.say(&format!("{stage} was made from other inputs; moved to {}", to.display()));
+        self.ui.say(&format!("{stage} {why}; moved to {}", to.display()));
         Ok(())
     }
 
@@ -131,6 +144,15 @@ impl Run {
             "inputs": inputs,
             "extent": extent,
         })
+    }
+
+    /// Writes a stage's `DONE`, which binds the manifests in its folder.
+    pub fn mark_done(folder: &Path, mut record: Value) -> Result<()> {
+        let manifests = manifest::bind(folder)?;
+        if !manifests.is_empty() {
+            record[manifest::BOUND] = json!(manifests);
+        }
+        publish::mark_done(folder, &record)
     }
 
     /// Gives up where the person has asked for it.
@@ -158,9 +180,12 @@ fn has_results(dir: &Path) -> Result<bool> {
 }
 
 /// The shards at a path: itself, or the first of these folders of a run directory that is finished.
+///
+/// A finished folder that lost its manifest is found too: reading it says so, where passing over it would take other traces in silence.
 pub fn shards(path: &Path, folders: [&str; 2]) -> Result<PathBuf> {
     let inside = folders.map(|folder| path.join(folder));
-    let found = std::iter::once(path).chain(inside.iter().map(PathBuf::as_path)).find(|p| p.is_file() || p.join("manifest.json").exists());
+    let is_there = |p: &&Path| p.is_file() || p.join(manifest::FILE).exists() || manifest::bound(p).is_some();
+    let found = std::iter::once(path).chain(inside.iter().map(PathBuf::as_path)).find(is_there);
     found.map(Path::to_path_buf).with_context(|| {
         let folders: Vec<String> = inside.iter().map(|folder| folder.display().to_string()).collect();
         format!("{} holds no finished shards (no manifest.json in it, nor in {})", path.display(), folders.join(" or "))

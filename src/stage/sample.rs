@@ -72,7 +72,7 @@ pub fn stage(run: &Run) -> Result<()> {
     publish::folder(&folder, |new| {
         let manifest = collected.seal(new, sealed, "traces", source)?;
         let counts = json!({"problems": problems.len(), "attempts": manifest.rows, "tokens": manifest.tokens()});
-        publish::mark_done(new, &Run::done_record(FOLDER, &inputs, &extent, counts, begin))
+        Run::mark_done(new, Run::done_record(FOLDER, &inputs, &extent, counts, begin))
     })
 }
 

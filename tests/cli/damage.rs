@@ -1,6 +1,6 @@
 //! Bits that flip, files that are cut, disks that fill up: what is still good is said, and nothing that was good is lost.
 
-use super::fixture::Place;
+use super::fixture::{Place, TEACHER};
 use expect_test::{Expect, expect};
 
 const SHARD: &str = "run/traces/00000.jsonl.zst";
@@ -43,11 +43,21 @@ fn a_damaged_shard_is_named_with_its_frame() {
 #[test]
 fn a_damaged_manifest_or_marker_is_named() {
     let place = Place::with_run();
-    place.write("run/traces/manifest.json", "{\"version\"");
-    place.distill("filter run/traces --out kept").fails(expect![[r#"
-        1: error: run/traces/manifest.json is not a manifest of shards: EOF while parsing an object at line 1 column 10
-    "#]]);
+    let whole = place.read("run/traces/manifest.json");
+    let said = "run/traces/manifest.json is damaged or edited: its bytes are not those that the stage's DONE names; restore it, or make the \
+                stage again with --force, which moves what is there to superseded/";
+    for bytes in [&b"{\"version\""[..], &[&whole[..], b"\n"].concat()] {
+        place.write("run/traces/manifest.json", bytes);
+        for args in ["filter run/traces --out kept", "filter tiny.toml --run run", "run tiny.toml --run run", "show run/traces"] {
+            let output = place.distill(args).exits(1);
+            assert!(output.stderr.contains(said), "{output:?}");
+        }
+    }
     std::fs::remove_file(place.path("run/traces/manifest.json")).expect("it was there");
+    place.distill("filter run/traces --out kept").fails(expect![[r#"
+        1: error: run/traces/manifest.json is missing, though the stage's DONE names it; restore it, or make the stage again with --force, which moves what is there to superseded/
+    "#]]);
+    std::fs::remove_file(place.path("run/traces/DONE")).expect("it was there");
     place.distill("filter run/traces --out kept").fails(expect![[r#"
         78: error: run/traces holds no finished shards (no manifest.json in it, nor in run/traces/traces or run/traces/corpus)
     "#]]);
@@ -55,6 +65,29 @@ fn a_damaged_manifest_or_marker_is_named() {
     place.distill("run tiny.toml --run run").fails(expect![[r#"
         1: error: run/teacher/base/DONE is not JSON; remove it to run the stage again: EOF while parsing a value at line 1 column 0
     "#]]);
+}
+
+/// Without its manifest a corpus was passed over, and the student learnt from all traces.
+#[test]
+fn a_corpus_that_lost_its_manifest_is_never_passed_over_in_silence() {
+    let place = Place::with_run();
+    let (corpus, done) = (place.lines("run/corpus"), place.written("run", "DONE"));
+    std::fs::remove_file(place.path("run/corpus/manifest.json")).expect("it was there");
+    let train = format!("train-student --student {TEACHER} --traces run --out out --set student.phase[0].steps=1");
+    for args in [&train, "run tiny.toml --run run", "train-student tiny.toml --run run"] {
+        let output = place.distill(args).exits(1);
+        assert!(
+            output.stderr.contains("run/corpus/manifest.json is missing, though the stage's DONE names it; restore it, or"),
+            "{output:?}"
+        );
+    }
+    assert_eq!(place.written("run", "DONE"), done, "nothing was moved or made again");
+    let forced = place.distill("run tiny.toml --run run --force").ok();
+    assert!(forced.stderr.contains("corpus has a damaged manifest; moved to run/superseded/0/corpus"), "{forced:?}");
+    assert!(place.path("run/superseded/0/corpus/00000.jsonl.zst").exists(), "nothing is lost");
+    assert_eq!(place.lines("run/corpus"), corpus);
+    let again = |d: &&(std::path::PathBuf, std::time::SystemTime)| !place.written("run", "DONE").contains(d);
+    assert_eq!(done.iter().filter(again).count(), 1, "only the corpus was made again");
 }
 
 /// The limit on the size of a file stands for a full disk: both refuse a write in the middle of a stage.
