@@ -1,6 +1,6 @@
 //! `evaluate`: each model of the run on the same held-out problems, sampled and greedy, into `evaluation/<model>-<task>/`.
 
-use super::collect::{Collection, capacity, extends};
+use super::collect::{Collection, capacity, extends, sampler};
 use super::models::{self, Loaded, Origin};
 use super::problems;
 use super::run::{Run, Status, config};
@@ -12,7 +12,7 @@ use crate::publish;
 use crate::recipe::{EvaluationTask, Model, Recipe};
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
-use crate::sampler::{LocalSampler, SamplingParams};
+use crate::sampler::SamplingParams;
 use crate::shard::{manifest, traces};
 use crate::trace::{FinishReason, Group, Trace, Verdict};
 use crate::verify::Rules;
@@ -163,7 +163,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     let sampled = rollout(task.params.clone());
     let greedy = rollout(SamplingParams { stop: task.params.stop.clone(), ..SamplingParams::at(0.0, task.params.max_tokens) });
     let room = capacity(&sampled, problems, decoder.config().max_positions)?;
-    let mut sampler = LocalSampler::new(&decoder, text.clone(), run.recipe.execution.slots, room)?;
+    let mut sampler = sampler(run, &decoder, &text, room)?;
     let key = Key::new(run.seed(), "evaluate").name(&candidate.name).name(&task.name);
     let extends = status == Status::Extend;
     let mut collect = |rollout: &Rollout, kind: &str, attempts: u32| {
