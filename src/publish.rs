@@ -256,21 +256,32 @@ impl Lines {
         self.file.sync_data().with_context(|| format!("cannot flush {}", self.path.display()))
     }
 
+    /// Every line, parsed.
+    pub fn values(&self) -> Result<Vec<Value>> {
+        Ok(self.parsed()?.into_iter().map(|(_, value)| value).collect())
+    }
+
     /// Keeps the lines that `keep` accepts, byte for byte: a run that resumes at a step drops what came after it.
     pub fn keep_lines(&mut self, mut keep: impl FnMut(&Value) -> bool) -> Result<()> {
-        let text = fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
-        let mut kept = Vec::with_capacity(text.len());
-        for (i, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let value = serde_json::from_slice(line).with_context(|| format!("{}:{}: not JSON", self.path.display(), i + 1))?;
-            if keep(&value) {
-                kept.extend_from_slice(line);
-            }
-        }
-        if kept.len() < text.len() {
-            file(&self.path, &kept)?;
+        let all = self.parsed()?;
+        let n = all.len();
+        let kept: Vec<Vec<u8>> = all.into_iter().filter(|(_, value)| keep(value)).map(|(line, _)| line).collect();
+        if kept.len() < n {
+            file(&self.path, &kept.concat())?;
             *self = Self::open(&self.path)?;
         }
         Ok(())
+    }
+
+    /// Every line with its newline, and what it says.
+    fn parsed(&self) -> Result<Vec<(Vec<u8>, Value)>> {
+        let text = fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        let lines = text.split_inclusive(|byte| *byte == b'\n').enumerate();
+        let parse = |(i, line): (usize, &[u8])| {
+            let value = serde_json::from_slice(line).with_context(|| format!("{}:{}: not JSON", self.path.display(), i + 1))?;
+            Ok((line.to_vec(), value))
+        };
+        lines.map(parse).collect()
     }
 }
 

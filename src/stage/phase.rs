@@ -397,7 +397,16 @@ struct Probes {
 impl<'a> Watch<'a> {
     fn open(job: &Job<'a>, learner: &Learner, text: &Arc<Text>, (steps, save_steps): (usize, usize), resume: usize) -> Result<Self> {
         let folder = job.run.folder(&job.stage);
-        let mut metrics = Lines::open(folder.join("metrics.jsonl"))?;
+        let path = folder.join("metrics.jsonl");
+        let mut metrics = Lines::open(&path)?;
+        if let Some(step) = first_gap(&metrics, resume)? {
+            bail!(
+                "{}: the line of step {step} is missing or out of its place, and the state goes on at step {resume}; restore the file, or remove {} to \
+                 train the phase from its start",
+                path.display(),
+                folder.join("state").display()
+            );
+        }
         metrics.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s < resume as u64))?;
         let bar = job.run.ui.bar(&job.stage, steps as u64);
         bar.set_position(resume as u64);
@@ -446,6 +455,14 @@ impl<'a> Watch<'a> {
         }
         Ok(())
     }
+}
+
+/// The first step before `resume` whose line is not where it belongs: there is one for each step, in order, before a state counts on it.
+fn first_gap(metrics: &Lines, resume: usize) -> Result<Option<usize>> {
+    let steps: Vec<Option<u64>> = metrics.values()?.iter().map(|line| line["step"].as_u64()).collect();
+    let before: Vec<Option<u64>> = steps.into_iter().filter(|step| step.is_none_or(|s| s < resume as u64)).collect();
+    let good = before.iter().zip(0..).take_while(|(step, i)| **step == Some(*i)).count();
+    Ok((good < resume || before.len() > resume).then_some(good))
 }
 
 fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Option<Probes>> {

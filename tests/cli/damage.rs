@@ -90,6 +90,47 @@ fn a_corpus_that_lost_its_manifest_is_never_passed_over_in_silence() {
     assert_eq!(done.iter().filter(again).count(), 1, "only the corpus was made again");
 }
 
+/// A state counts on the lines of metrics before it, and its cursor on the steps of its phase.
+#[test]
+fn a_phase_does_not_resume_where_its_files_contradict_each_other() {
+    const TRAIN: &str = "train-teacher tiny.toml --run run --set teacher.phase[0].steps=1500 --set execution.save_steps=50";
+    const METRICS: &str = "run/teacher/base/metrics.jsonl";
+    const CURSOR: &str = "run/teacher/base/state/cursor.json";
+    let place = Place::new();
+    let ready = place.path(CURSOR);
+    place.stopped(TRAIN, || ready.exists()).exits(143);
+    let metrics = String::from_utf8(place.read(METRICS)).expect("text");
+    let cursor = place.json(CURSOR);
+    let step = cursor["cursor"]["step"].as_u64().expect("a step");
+    let lines: Vec<&str> = metrics.split_inclusive('\n').collect();
+    assert_eq!(lines.len() as u64, step);
+    let says = |text: String, gap: usize| {
+        place.write(METRICS, &text);
+        let output = place.distill(TRAIN).exits(1);
+        let said = format!(
+            "{METRICS}: the line of step {gap} is missing or out of its place, and the state goes on at step {step}; restore the file, or remove run/teacher/base/state to train"
+        );
+        assert!(output.stderr.contains(&said), "{output:?}");
+        assert!(place.read(METRICS) == text.into_bytes(), "nothing was changed");
+    };
+    says(lines[1..].concat(), 0);
+    says([&lines[..7], &lines[8..]].concat().concat(), 7);
+    says(lines[..lines.len() - 1].concat(), lines.len() - 1);
+    says([&lines[..3], &[lines[4], lines[3]], &lines[5..]].concat().concat(), 3);
+    says(String::new(), 0);
+    place.write(METRICS, &metrics);
+    let mut beyond = cursor.clone();
+    beyond["cursor"]["step"] = 1501.into();
+    place.write(CURSOR, beyond.to_string());
+    place.distill(TRAIN).fails(expect![[r#"
+        1: error: run/teacher/base/state/cursor.json is damaged: it says step 1501 of a phase of 1500 steps; remove run/teacher/base/state to take the phase from its start
+    "#]]);
+    place.write(CURSOR, cursor.to_string());
+    place.distill(TRAIN).ok();
+    let steps = String::from_utf8(place.read(METRICS)).expect("text").lines().count();
+    assert_eq!(steps, 1500);
+}
+
 /// The limit on the size of a file stands for a full disk: both refuse a write in the middle of a stage.
 #[test]
 fn a_full_disk_loses_nothing() {
