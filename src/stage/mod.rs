@@ -5,6 +5,7 @@
 
 mod collect;
 pub mod evaluate;
+mod examples;
 pub mod filter;
 pub mod models;
 pub mod phase;
