@@ -33,12 +33,15 @@ pub struct Candidate<'a> {
 
 /// Measures every model of the run on every task of the recipe.
 pub fn stage(run: &Run) -> Result<()> {
-    problems::check_held_out(run)?;
+    measure_all(run, &problems::held_out(run)?)
+}
+
+/// Measures every model of the run on the problems of every task, which the caller has from [`problems::held_out`].
+pub fn measure_all(run: &Run, held_out: &[Vec<Arc<Problem>>]) -> Result<()> {
     let candidates = candidates(run)?;
-    for task in &run.recipe.evaluate.tasks {
-        let problems = problems::evaluation(run, task)?;
+    for (task, problems) in run.recipe.evaluate.tasks.iter().zip(held_out) {
         for candidate in &candidates {
-            measure(run, candidate, task, &problems)?;
+            measure(run, candidate, task, problems)?;
         }
     }
     Ok(())
