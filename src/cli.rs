@@ -7,7 +7,7 @@ use crate::publish::Busy;
 use crate::recipe::{Recipe, TINY};
 use crate::report;
 use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -121,9 +121,18 @@ fn quoted(argument: &str) -> String {
     if !argument.is_empty() && argument.chars().all(plain) { argument.to_owned() } else { format!("'{}'", argument.replace('\'', "'\\''")) }
 }
 
+/// Threads that `--threads` may ask for per core of this machine.
+const THREADS_PER_CORE: usize = 16;
+
 fn run(cli: Cli) -> Result<()> {
     // 0 is all cores. The stack is that of a main thread, since one of these is what everything runs on.
     let threads = cli.shared.threads.map_or(0, usize::from);
+    let most = THREADS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
+    config(if threads <= most {
+        Ok(())
+    } else {
+        Err(anyhow!("--threads must be at most {most} here, got {threads}: more only wait for each other"))
+    })?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(8 << 20);
     config(pool.build_global().context("cannot start the threads; give fewer with --threads"))?;
     // From inside the pool a parallel loop begins at once; from outside, each one waits for a worker to wake.

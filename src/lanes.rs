@@ -60,4 +60,16 @@ mod tests {
             assert_eq!(nested, (0..n).map(|i| vec![2 * i, 2 * i + 2]).collect::<Vec<_>>());
         }
     }
+
+    /// Each of two pieces waits for a word from the other, which only comes if both are under way at once.
+    #[test]
+    fn pieces_are_worked_on_at_the_same_time() {
+        use std::sync::mpsc::channel;
+        let ((to_b, from_a), (to_a, from_b)) = (channel(), channel());
+        let meets = |(to, from): (std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>)| {
+            to.send(()).is_ok() && from.recv_timeout(std::time::Duration::from_secs(20)).is_ok()
+        };
+        let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        assert_eq!(two.install(|| map(vec![(to_b, from_b), (to_a, from_a)], meets)), [true, true]);
+    }
 }

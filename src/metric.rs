@@ -53,6 +53,9 @@ impl Outcome {
 }
 
 /// maj@n of a group: see [`majority`]. Attempts vote with the canonical answer that their verifier extracted.
+///
+/// An undecided attempt has none, since nothing says which other answers would equal its own: it does not vote, as one without an answer does not,
+/// and a problem with such attempts only counts as 0. The report has the share of undecided attempts beside this figure.
 pub fn maj_at_n(group: &Group) -> f64 {
     let answer = |trace: &Trace| trace.answer.clone().or_else(|| trace.verdict.as_ref()?.answer().map(str::to_owned));
     majority(group.traces.iter().map(|trace| (answer(trace), trace.is_correct())))
@@ -294,6 +297,19 @@ mod tests {
         ] {
             assert!(near(majority(vote(votes)), expected), "{votes}: {}", majority(vote(votes)));
         }
+    }
+
+    #[test]
+    fn undecided_attempts_do_not_vote() {
+        use crate::trace::{Reason, Verdict};
+        let group = |verdicts: &[Verdict]| {
+            let mut traces: Vec<Trace> = (0..).map(|a| crate::shard::samples::entry(1, a).trace).take(verdicts.len()).collect();
+            traces.iter_mut().zip(verdicts).for_each(|(trace, verdict)| trace.verdict = Some(verdict.clone()));
+            Group { problem: ProblemId("p/1".into()), traces }
+        };
+        let (right, undecided) = (Verdict::Correct { answer: "1".into() }, Verdict::Undecided { reason: Reason::rule("no_rule") });
+        assert!(near(maj_at_n(&group(&[undecided.clone(), undecided.clone(), right])), 1.0));
+        assert!(near(maj_at_n(&group(&[undecided.clone(), undecided])), 0.0));
     }
 
     #[test]

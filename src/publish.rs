@@ -55,12 +55,12 @@ impl Pending {
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut name = name_of(path)?;
-        fs::create_dir_all(parent(path)).map_err(|error| not_written(path, error))?;
+        make_folders(parent(path)).map_err(|error| not_written(path, error))?;
         name.push(".tmp-");
         sweep(parent(path), &name);
         name.push(std::process::id().to_string());
         let temporary = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(|error| not_written(path, error))?;
+        let file = create_owned(&temporary).map_err(|error| not_written(path, error))?;
         Ok(Self { file, temporary, path: path.to_owned(), committed: false })
     }
 
@@ -102,7 +102,7 @@ pub fn folder<T>(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<T>) 
     }
     recover(path)?;
     let (new, old) = (sibling(path, "tmp")?, sibling(path, "old")?);
-    fs::create_dir_all(&new).map_err(|error| not_written(path, error))?;
+    make_folders(&new).map_err(|error| not_written(path, error))?;
     let filled = fill(&new).and_then(|value| {
         sync_tree(&new)?;
         Ok(value)
@@ -199,7 +199,7 @@ impl Lock {
         let run = run.as_ref();
         let path = run.join(".lock");
         let failed = |source| Busy::Io { path: path.clone(), source };
-        fs::create_dir_all(run).map_err(failed)?;
+        make_folders(run).map_err(failed)?;
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -227,9 +227,10 @@ impl Lines {
     /// Opens or makes the file; a last line without its newline, left by a kill, is cut off.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        fs::create_dir_all(parent(&path)).map_err(|error| not_written(&path, error))?;
+        make_folders(parent(&path)).map_err(|error| not_written(&path, error))?;
         let open = || -> io::Result<(File, u64)> {
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+            flush_folder(parent(&path))?;
             let bytes = end_of_last_line(&mut file)?;
             file.set_len(bytes)?;
             Ok((file, bytes))
@@ -255,21 +256,32 @@ impl Lines {
         self.file.sync_data().with_context(|| format!("cannot flush {}", self.path.display()))
     }
 
+    /// Every line, parsed.
+    pub fn values(&self) -> Result<Vec<Value>> {
+        Ok(self.parsed()?.into_iter().map(|(_, value)| value).collect())
+    }
+
     /// Keeps the lines that `keep` accepts, byte for byte: a run that resumes at a step drops what came after it.
     pub fn keep_lines(&mut self, mut keep: impl FnMut(&Value) -> bool) -> Result<()> {
-        let text = fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
-        let mut kept = Vec::with_capacity(text.len());
-        for (i, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let value = serde_json::from_slice(line).with_context(|| format!("{}:{}: not JSON", self.path.display(), i + 1))?;
-            if keep(&value) {
-                kept.extend_from_slice(line);
-            }
-        }
-        if kept.len() < text.len() {
-            file(&self.path, &kept)?;
+        let all = self.parsed()?;
+        let n = all.len();
+        let kept: Vec<Vec<u8>> = all.into_iter().filter(|(_, value)| keep(value)).map(|(line, _)| line).collect();
+        if kept.len() < n {
+            file(&self.path, &kept.concat())?;
             *self = Self::open(&self.path)?;
         }
         Ok(())
+    }
+
+    /// Every line with its newline, and what it says.
+    fn parsed(&self) -> Result<Vec<(Vec<u8>, Value)>> {
+        let text = fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        let lines = text.split_inclusive(|byte| *byte == b'\n').enumerate();
+        let parse = |(i, line): (usize, &[u8])| {
+            let value = serde_json::from_slice(line).with_context(|| format!("{}:{}: not JSON", self.path.display(), i + 1))?;
+            Ok((line.to_vec(), value))
+        };
+        lines.map(parse).collect()
     }
 }
 
@@ -293,18 +305,48 @@ fn end_of_last_line(file: &mut File) -> io::Result<u64> {
 /// The error of a write that left its target as it was; a full disk gets its remedy.
 pub(crate) fn not_written(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let error = error.into();
-    let is_full = |e: &io::Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
     let full = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_full);
     let why = if full { ": the disk is full or a size limit is reached; free some space and run the same command again" } else { "" };
     error.context(format!("{} was not written{why}", path.display()))
 }
 
+/// Whether a write failed for want of room: a disk, a quota or `ulimit -f`.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+/// Makes the folder `path` and those that are missing above it, and flushes each folder that got a new entry: a file survives a power cut only
+/// where every name on the way to it does.
+pub(crate) fn make_folders(path: &Path) -> io::Result<()> {
+    make_each(path, &mut flush_folder)
+}
+
+fn make_each(path: &Path, flush: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    for folder in missing.into_iter().rev() {
+        // Another process may make it at the same moment.
+        fs::create_dir_all(folder)?;
+        flush(parent(folder))?;
+    }
+    // Of a file where a folder should be this is the error.
+    fs::create_dir_all(path)
+}
+
+/// Moves a folder to a place where nothing is yet; both ends are flushed.
+pub(crate) fn move_folder(from: &Path, to: &Path) -> io::Result<()> {
+    make_folders(parent(to))?;
+    fs::rename(from, to)?;
+    flush_folder(parent(to))?;
+    flush_folder(parent(from))
+}
+
 /// Flushes a folder's entries to the device, so that a rename in it outlives a power cut.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(path).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot flush the folder {}", path.display()))?;
-    }
-    Ok(())
+    flush_folder(path).with_context(|| format!("cannot flush the folder {}", path.display()))
+}
+
+fn flush_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 /// Flushes every file and folder below `path`, and `path`. Links are left alone.
@@ -331,24 +373,50 @@ fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes temporary files that dead processes (or an earlier one of this id) left under names that begin with `prefix`.
-fn sweep(folder: &Path, prefix: &OsString) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let pid = name
-            .as_encoded_bytes()
-            .strip_prefix(prefix.as_encoded_bytes())
-            .and_then(|rest| std::str::from_utf8(rest).ok()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| pid == std::process::id() || is_dead(pid)) {
-            let _ = fs::remove_file(entry.path());
+/// Makes a temporary file and locks it while it is open. The lock is what says that its owner lives: the system gives it back when the owner
+/// dies, whichever process gets the owner's number next.
+fn create_owned(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        // A sweep may take the lock first, and the file away. Where a file system has no locks nothing is swept.
+        if file.lock().is_err() || is_at(&file, path) {
+            return Ok(file);
         }
     }
 }
 
-/// Whether no process has this id; where the system does not tell, every process counts as alive.
-fn is_dead(pid: u32) -> bool {
-    Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists()
+/// Removes temporary files under names that begin with `prefix` and that no process holds.
+fn sweep(folder: &Path, prefix: &OsString) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let number = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        if number.is_none_or(|n| n.is_empty() || !n.iter().all(u8::is_ascii_digit)) {
+            continue;
+        }
+        let path = entry.path();
+        if let Ok(file) = OpenOptions::new().write(true).open(&path)
+            && file.try_lock().is_ok()
+            && is_at(&file, &path)
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Whether `path` still names this open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |m: fs::Metadata| (m.dev(), m.ino());
+        file.metadata().ok().map(id).is_some_and(|ours| fs::symlink_metadata(path).ok().map(id) == Some(ours))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
 }
 
 fn parent(path: &Path) -> &Path {
@@ -369,178 +437,4 @@ fn sibling(path: &Path, extension: &str) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sub/a.json");
-        json(&path, &[1, 2]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  1,\n  2\n]\n");
-        let error = file_with(&path, |out| -> Result<()> {
-            out.write_all(b"half")?;
-            bail!("stop here")
-        });
-        assert_eq!(format!("{:#}", error.unwrap_err()), format!("{} was not written: stop here", path.display()));
-        file_with(dir.path().join("sub/b"), |_| -> Result<()> { bail!("never") }).unwrap_err();
-        assert_eq!(names(&dir.path().join("sub")), ["a.json"]);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  1,\n  2\n]\n");
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_full_disk_is_said_and_publishes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let full = |_: &mut BufWriter<Pending>| Ok(OpenOptions::new().write(true).open("/dev/full")?.write_all(b"x")?);
-        let error = format!("{:#}", file_with(dir.path().join("a"), full).unwrap_err());
-        assert!(error.contains("a was not written: the disk is full") && error.contains("No space left"), "{error}");
-        let error = folder(dir.path().join("b"), |tmp| file_with(tmp.join("inside"), full)).unwrap_err();
-        assert!(format!("{error:#}").contains("b was not written: the disk is full"), "{error:#}");
-        assert_eq!(names(dir.path()), [""; 0]);
-    }
-
-    /// The limit on file sizes stops real writes of a real file in mid-way. The test starts itself again under that limit.
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_write_that_stops_half_way_publishes_nothing() {
-        const CHILD: &str = "DISTILL_TEST_SIZE_LIMIT";
-        if let Some(dir) = std::env::var_os(CHILD) {
-            let dir = PathBuf::from(dir);
-            let mut lines = Lines::open(dir.join("lines")).unwrap();
-            lines.append(&"kept").unwrap();
-            let error = format!("{:#}", file(dir.join("big"), &vec![7; 1 << 20]).unwrap_err());
-            assert!(error.contains("big was not written: the disk is full or a size limit"), "{error}");
-            lines.append(&"x".repeat(1 << 20)).unwrap_err();
-            lines.append(&"also").unwrap();
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let name = "publish::tests::a_write_that_stops_half_way_publishes_nothing";
-        let child = std::process::Command::new("sh")
-            .args(["-c", r#"trap '' XFSZ; ulimit -f 64; exec "$0" --exact "$1" --nocapture"#])
-            .arg(std::env::current_exe().unwrap())
-            .arg(name)
-            .env(CHILD, dir.path())
-            .output()
-            .unwrap();
-        assert!(child.status.success(), "{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-        assert_eq!(names(dir.path()), ["lines"], "{}", String::from_utf8_lossy(&child.stdout));
-        assert_eq!(fs::read_to_string(dir.path().join("lines")).unwrap(), "\"kept\"\n\"also\"\n");
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn leftovers_of_dead_processes_are_swept_and_of_living_ones_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["a.tmp-4294967295", "a.tmp-1", "a.tmp-x", "b.tmp-4294967295"] {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        file(dir.path().join("a"), b"new").unwrap();
-        assert_eq!(names(dir.path()), ["a", "a.tmp-1", "a.tmp-x", "b.tmp-4294967295"]);
-    }
-
-    #[test]
-    fn a_folder_is_replaced_as_a_whole_or_not_at_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state/");
-        let put = |name: &'static str| move |tmp: &Path| file(tmp.join("deep").join(name), b"1");
-        folder(&path, put("first")).unwrap();
-        folder(&path, put("second")).unwrap();
-        assert_eq!(names(&path.join("deep")), ["second"]);
-        folder(&path, |tmp| -> Result<()> {
-            put("third")(tmp)?;
-            bail!("killed")
-        })
-        .unwrap_err();
-        assert_eq!((names(&path.join("deep")), names(dir.path())), (vec!["second".into()], vec!["state".into()]));
-        file(dir.path().join("plain"), b"").unwrap();
-        assert!(folder(dir.path().join("plain"), put("x")).unwrap_err().to_string().contains("is a file"));
-    }
-
-    /// Rows: which of the three names exist when the process dies, and what the folder holds after recovery.
-    #[test]
-    fn a_kill_between_any_two_steps_is_recovered() {
-        for (left, expected) in [
-            (vec!["state", ".state.tmp"], "state"),
-            (vec![".state.old", ".state.tmp"], ".state.tmp"),
-            (vec![".state.old"], ".state.old"),
-            (vec!["state", ".state.old"], "state"),
-            (vec!["state"], "state"),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            for name in &left {
-                file(dir.path().join(name).join("from"), name.as_bytes()).unwrap();
-            }
-            recover(dir.path().join("state")).unwrap();
-            assert_eq!(names(dir.path()), ["state"], "{left:?}");
-            assert_eq!(fs::read_to_string(dir.path().join("state/from")).unwrap(), expected, "{left:?}");
-        }
-    }
-
-    #[test]
-    fn a_run_directory_has_one_owner_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = dir.path().join("run");
-        let lock = Lock::take(&run).unwrap();
-        let busy = Lock::take(&run).unwrap_err();
-        assert!(matches!(&busy, Busy::Locked { holder, .. } if *holder == format!("process {}", std::process::id())), "{busy}");
-        drop(lock);
-        Lock::take(&run).unwrap();
-        file(dir.path().join("plain"), b"").unwrap();
-        assert!(matches!(Lock::take(dir.path().join("plain")), Err(Busy::Io { .. })));
-    }
-
-    #[test]
-    fn a_stage_is_done_when_it_says_so() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(done(dir.path()).unwrap(), None);
-        mark_done(dir.path(), &serde_json::json!({"traces": 3})).unwrap();
-        assert_eq!(done(dir.path()).unwrap().unwrap()["traces"], 3);
-        fs::write(dir.path().join("DONE"), "{").unwrap();
-        assert!(done(dir.path()).unwrap_err().to_string().contains("DONE is not JSON"));
-    }
-
-    #[test]
-    fn lines_survive_a_cut_anywhere() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metrics.jsonl");
-        let long = "x".repeat(5000);
-        let whole = format!("{{\"step\":1}}\n{{\"step\":2,\"note\":\"{long}\"}}\n");
-        // The search goes back in chunks of 4096 bytes; the first line ends at byte 11.
-        for cut in (0..40).chain(4090..4120).chain(whole.len() - 5..=whole.len()) {
-            fs::write(&path, &whole[..cut]).unwrap();
-            let mut lines = Lines::open(&path).unwrap();
-            lines.append(&serde_json::json!({"step": 9})).unwrap();
-            let expected = whole[..cut].rfind('\n').map_or("", |end| &whole[..=end]).to_owned() + "{\"step\":9}\n";
-            assert_eq!(fs::read_to_string(&path).unwrap(), expected, "{cut}");
-        }
-    }
-
-    #[test]
-    fn lines_after_a_step_are_dropped_and_the_rest_keeps_its_bytes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metrics.jsonl");
-        fs::write(&path, "{\"step\": 1}\n{\"step\":2}\n{\"step\":3}\n").unwrap();
-        let mut lines = Lines::open(&path).unwrap();
-        lines.keep_lines(|line| line["step"].as_u64() <= Some(2)).unwrap();
-        lines.append(&serde_json::json!({"step": 3, "again": true})).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\": 1}\n{\"step\":2}\n{\"step\":3,\"again\":true}\n");
-        fs::write(&path, "{}\nnot\n").unwrap();
-        assert!(Lines::open(&path).unwrap().keep_lines(|_| true).unwrap_err().to_string().contains("metrics.jsonl:2: not JSON"));
-    }
-
-    #[test]
-    fn hashes_are_sha256() {
-        let dir = tempfile::tempdir().unwrap();
-        file(dir.path().join("a"), b"abc").unwrap();
-        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2, appendix B.1
-        assert_eq!((sha256_file(dir.path().join("a")).unwrap(), sha256(b"abc")), (abc.into(), abc.into()));
-    }
-}
+mod tests;

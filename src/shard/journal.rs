@@ -3,8 +3,9 @@
 //! An append is one or more independent frames of JSON lines and one flush. Opening a journal walks its frames, keeps every good one, and cuts
 //! what a kill or a full disk left at the end. The journal knows no order and no duplicates: that is the caller's, by what it visits.
 
+use super::cache::Cache;
 use super::frame::{Bad, FRAME_BYTES, Frames, MAGIC, Packer, Piece};
-use crate::publish::{not_written, sync_folder};
+use crate::publish::{make_folders, not_written, sync_folder};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,8 +24,8 @@ pub struct Journal<T> {
     bytes: u64,
     /// Why nothing more may be written through this descriptor.
     poisoned: Option<String>,
-    /// The frame that was read last: its offset and raw bytes.
-    last: Option<(u64, Vec<u8>)>,
+    /// Frames that were read, by offset.
+    frames: Cache<u64>,
     rows: PhantomData<fn(T) -> T>,
 }
 
@@ -56,14 +57,14 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let path = path.as_ref();
         let named = || format!("cannot open the journal {}", path.display());
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).with_context(named)?;
+        make_folders(folder).with_context(named)?;
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).with_context(named)?;
         sync_folder(folder)?;
         let (found, end) = rows_of(&file, visit).with_context(named)?;
         if found.torn_bytes > 0 {
             file.set_len(end).and_then(|()| file.sync_all()).with_context(|| format!("cannot cut the torn end of {}", path.display()))?;
         }
-        Ok((Self { file, path: path.to_owned(), bytes: end, poisoned: None, last: None, rows: PhantomData }, found))
+        Ok((Self { file, path: path.to_owned(), bytes: end, poisoned: None, frames: Cache::new(), rows: PhantomData }, found))
     }
 
     /// Appends rows and returns when they are on the device; all of them are, or the journal says so and takes no more.
@@ -83,17 +84,13 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         Ok(places)
     }
 
-    /// Reads one row again. Rows of one frame that are read one after another cost one decompression.
+    /// Reads one row again. A frame that is still held is not decompressed again.
     pub fn read(&mut self, place: Place) -> Result<T> {
         let named = || format!("{}: the frame at byte {}", self.path.display(), place.frame);
-        if self.last.as_ref().is_none_or(|(frame, _)| *frame != place.frame) {
-            let piece = frame_at(&self.file, place.frame)
-                .map_err(anyhow::Error::from)
-                .and_then(|piece| piece.context("is not there"))
-                .with_context(named)?;
-            self.last = Some((place.frame, piece.raw));
-        }
-        let raw = self.last.as_ref().map_or(&[][..], |(_, raw)| raw);
+        let raw = self.frames.get(place.frame, || {
+            let piece = frame_at(&self.file, place.frame).map_err(anyhow::Error::from).and_then(|piece| piece.context("is not there"));
+            Ok(piece.with_context(named)?.raw)
+        })?;
         let rest = raw.get(place.start as usize..).unwrap_or_default();
         let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
         serde_json::from_slice(line).with_context(named)
@@ -104,7 +101,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if place.start != 0 {
             bail!("{} can be cut only between appends, not inside the frame at byte {}", self.path.display(), place.frame);
         }
-        self.last = None;
+        self.frames.clear();
         self.file
             .set_len(place.frame)
             .and_then(|()| self.file.sync_all())

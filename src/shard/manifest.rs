@@ -1,16 +1,22 @@
 //! `manifest.json`: what the shards of a folder hold and where it came from; written last, so a folder without it is not finished.
 //!
-//! No clock, host or path of this machine goes in: equal content gives equal bytes, and the manifest's hash names the content.
+//! No clock, host or path of this machine goes in: equal content gives equal bytes, and the manifest's hash names the content. A finished stage
+//! binds its manifests by their hashes in `DONE`: what the manifest says of the shards, nobody else could hold against it.
 
-use crate::publish::{json_bytes, sha256};
-use anyhow::{Context, Result, bail};
+use crate::publish::{self, json_bytes, sha256, sha256_file};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The format this program writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
 /// Name of the manifest in its folder.
 pub const FILE: &str = "manifest.json";
+/// Key of `DONE` that holds the stage's manifests: their paths in its folder, each with its SHA-256.
+pub const BOUND: &str = "manifests";
+const REMEDY: &str = "restore it, or make the stage again with --force, which moves what is there to superseded/";
 
 /// The contents of a folder of shards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,15 +79,18 @@ pub struct Source {
 }
 
 impl Manifest {
-    /// Reads the manifest of a folder.
+    /// Reads the manifest of a folder. Where a finished stage has bound it, one that is missing or another is an error.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let path = dir.as_ref().join(FILE);
+        let bound = bound(dir.as_ref());
         let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && bound.is_none() => {
                 bail!("{} is missing: the folder holds no finished shards; let the stage that writes it end first", path.display())
             }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(missing(&path)),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
+        ensure!(bound.is_none_or(|hash| hash == sha256(&bytes)), damaged(&path));
         #[derive(Deserialize)]
         struct Version {
             format: u32,
@@ -116,6 +125,50 @@ impl Manifest {
     }
 }
 
+/// The manifests in a stage's folder and in the folders inside it, by path, with their hashes: the value of [`BOUND`].
+pub fn bind(stage: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    let named = || format!("cannot list {}", stage.display());
+    for entry in std::fs::read_dir(stage).with_context(named)? {
+        let name = entry.with_context(named)?.file_name();
+        let name = name.to_string_lossy();
+        let file = if name == FILE { FILE.to_owned() } else { format!("{name}/{FILE}") };
+        let path = stage.join(&file);
+        if path.is_file() {
+            found.insert(file, sha256_file(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Compares a stage's manifests with what its `DONE` binds; the error names the first that is missing or another, and the remedy.
+pub fn check_bound(stage: &Path, done: &Value) -> Result<()> {
+    for (file, hash) in done[BOUND].as_object().into_iter().flatten() {
+        let path = stage.join(file);
+        ensure!(path.exists(), missing(&path));
+        ensure!(*hash == sha256_file(&path)?, damaged(&path));
+    }
+    Ok(())
+}
+
+/// The hash by which a finished stage, this folder or the one above it, binds the manifest of `dir`.
+pub fn bound(dir: &Path) -> Option<String> {
+    let says = |stage: &Path, file: &str| publish::done(stage).ok()??[BOUND][file].as_str().map(str::to_owned);
+    let above = || {
+        let dir = dir.canonicalize().ok()?;
+        says(dir.parent()?, &format!("{}/{FILE}", dir.file_name()?.to_str()?))
+    };
+    says(dir, FILE).or_else(above)
+}
+
+fn missing(path: &Path) -> String {
+    format!("{} is missing, though the stage's DONE names it; {REMEDY}", path.display())
+}
+
+fn damaged(path: &Path) -> String {
+    format!("{} is damaged or edited: its bytes are not those that the stage's DONE names; {REMEDY}", path.display())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +198,40 @@ mod tests {
         crate::publish::json(dir.path().join(FILE), &manifest).unwrap();
         assert_eq!(Manifest::load(dir.path()).unwrap(), manifest);
         assert_eq!(manifest.hash().unwrap(), crate::publish::sha256_file(dir.path().join(FILE)).unwrap());
+    }
+
+    #[test]
+    fn a_bound_manifest_has_every_one_of_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = dir.path().join("corpus");
+        let manifest = Manifest { format: FORMAT, kind: "dropped".into(), rows: 0, shards: vec![], sources: vec![Source::default()] };
+        let places = [stage.clone(), stage.join("dropped")];
+        for place in &places {
+            publish::json(place.join(FILE), &manifest).unwrap();
+        }
+        publish::mark_done(&stage, &serde_json::json!({BOUND: bind(&stage).unwrap()})).unwrap();
+        let done = publish::done(&stage).unwrap().unwrap();
+        assert_eq!(done[BOUND].as_object().unwrap().keys().collect::<Vec<_>>(), ["dropped/manifest.json", "manifest.json"]);
+        for place in &places {
+            let (path, whole) = (place.join(FILE), json_bytes(&manifest).unwrap());
+            let fails = |part: &str| {
+                let name = path.display().to_string();
+                for error in [Manifest::load(place).unwrap_err(), check_bound(&stage, &done).unwrap_err()] {
+                    assert!(error.to_string().starts_with(&name), "{error}");
+                    assert!(error.to_string().contains(part) && error.to_string().contains("--force"), "{error}");
+                }
+            };
+            for at in 0..whole.len() {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                fails("is damaged or edited");
+            }
+            std::fs::remove_file(&path).unwrap();
+            fails("is missing, though");
+            std::fs::write(&path, &whole).unwrap();
+            assert_eq!(Manifest::load(place).unwrap(), manifest);
+            check_bound(&stage, &done).unwrap();
+        }
     }
 }

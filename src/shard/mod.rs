@@ -1,8 +1,9 @@
 //! Traces on disk: a journal while a stage works, sealed shards with a manifest afterwards.
 //!
-//! Both are independent zstd frames with content checksums, so that damage is noticed, and reading takes one frame of memory. Shards are plain
+//! Both are independent zstd frames with content checksums, so that damage is noticed, and reading in order takes one frame of memory. Shards are plain
 //! JSON lines that other programs read as they are; the token ids lie beside them. What a trace means is not known here, nor which stage writes it.
 
+mod cache;
 mod frame;
 pub mod journal;
 pub mod manifest;

@@ -401,6 +401,61 @@ mod tests {
         assert!(good(dir.path()).1.unwrap().contains("00000.jsonl.zst:1: missing field"));
     }
 
+    /// Frames of three rows, changed at random: the rows before the damage are given as they were, no other row is ever false, and the error names
+    /// the file and, where a frame is at fault, that frame.
+    #[test]
+    fn flips_cuts_losses_and_insertions_cost_only_what_lies_behind_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = entries(9);
+        let originals = texts(&all);
+        let pack = |rows: &[Trace]| {
+            let lines = rows.iter().flat_map(|row| [serde_json::to_vec(row).unwrap(), b"\n".to_vec()].concat()).collect::<Vec<u8>>();
+            super::super::frame::compress(&lines, 3).unwrap()
+        };
+        let frames: Vec<Vec<u8>> = originals.chunks(3).map(pack).collect();
+        let whole = frames.concat();
+        let ends: Vec<usize> = frames.iter().scan(0, |end, frame| Some((*end += frame.len(), *end).1)).collect();
+        let file = "00000.jsonl.zst".to_owned();
+        let (bytes, sha256) = (whole.len() as u64, publish::sha256(&whole));
+        let shard = ShardInfo { file, rows: 18, frames: 6, bytes, tokens: 0, sha256, ids: None };
+        let sources = vec![Source::default()];
+        let manifest = Manifest { format: super::super::manifest::FORMAT, kind: "traces".into(), rows: 18, shards: vec![shard], sources };
+        publish::json(dir.path().join("manifest.json"), &manifest).unwrap();
+        let path = dir.path().join("00000.jsonl.zst");
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(good(dir.path()), (originals.clone(), None));
+        let mut draw = Key::new(7, "robust").stream();
+        let mut named = 0;
+        for case in 0..2000 {
+            let mut bytes = whole.clone();
+            let (at, n) = (draw.below(whole.len() as u32) as usize, 1 + draw.below(40) as usize);
+            let noise: Vec<u8> = (0..n).map(|_| draw.below(256) as u8).collect();
+            let end = (at + n).min(whole.len());
+            match case % 4 {
+                0 => noise.iter().for_each(|x| bytes[(at + *x as usize) % whole.len()] ^= 1 << (x % 8)),
+                1 => bytes.truncate(at),
+                2 => drop(bytes.drain(at..end)),
+                _ => drop(bytes.splice(at..at, noise)),
+            }
+            if bytes == whole {
+                continue;
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let (rows, error) = good(dir.path());
+            let error = error.unwrap_or_else(|| panic!("case {case}: not noticed"));
+            let first = bytes.iter().zip(&whole).position(|(a, b)| a != b).unwrap_or(bytes.len().min(whole.len()));
+            let before = 3 * ends.iter().filter(|end| **end <= first).count();
+            assert!(rows.len() >= before && rows[..before] == originals[..before], "case {case}: {} of {before} rows", rows.len());
+            assert!(rows.iter().all(|row| originals.contains(row)), "case {case}: a false row");
+            assert!(error.contains("00000.jsonl.zst: "), "case {case}: {error}");
+            let frame = format!("frame {} of 6 is damaged", rows.len() / 3 + 1);
+            let as_a_whole = error.contains("was cut or exchanged") || error.contains("SHA-256");
+            assert!(as_a_whole || error.contains(&frame), "case {case}: {error}");
+            named += usize::from(!as_a_whole);
+        }
+        assert!(named > 1500, "a frame was named in {named} cases");
+    }
+
     #[test]
     fn bare_files_of_any_framing_are_read() {
         let dir = tempfile::tempdir().unwrap();

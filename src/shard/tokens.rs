@@ -13,6 +13,7 @@
 //!
 //! Which tokenizer the ids belong to is in the manifest's source, not here.
 
+use super::cache::Cache;
 use super::frame::{Frames, Hashed};
 use super::manifest::{Manifest, TokensInfo};
 use anyhow::{Context, Result, anyhow, bail};
@@ -85,12 +86,12 @@ impl TokenRecord {
     }
 }
 
-/// The token ids of a folder of shards, by trace id. Holds an index of the ids and one frame.
+/// The token ids of a folder of shards, by trace id. Holds an index of the ids and the frames that were read last.
 pub struct Tokens {
     files: Vec<(PathBuf, File)>,
     places: HashMap<String, Place>,
-    /// The frame that was read last: its file, offset and raw bytes.
-    last: Option<(usize, u64, Vec<u8>)>,
+    /// By file and offset.
+    frames: Cache<(usize, u64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -104,7 +105,7 @@ impl Tokens {
     /// Reads through the token files that the manifest of `dir` names, checking them against it. A folder without any gives an empty set.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let mut tokens = Self { files: Vec::new(), places: HashMap::new(), last: None };
+        let mut tokens = Self { files: Vec::new(), places: HashMap::new(), frames: Cache::new() };
         for info in Manifest::load(dir)?.shards.into_iter().filter_map(|shard| shard.ids) {
             let path = dir.join(&info.file);
             let file = tokens.index(&path, &info).with_context(|| format!("{}", path.display()))?;
@@ -121,19 +122,17 @@ impl Tokens {
         self.places.is_empty()
     }
 
-    /// The record of a trace; `None` where the folder has none. Cheapest in the order of the shards.
+    /// The record of a trace; `None` where the folder has none. A frame that is still held is not decompressed again.
     pub fn get(&mut self, id: &str) -> Result<Option<TokenRecord>> {
         let Some(Place { file, frame, start }) = self.places.get(id).copied() else { return Ok(None) };
         let (path, input) = &mut self.files[file];
-        if self.last.as_ref().is_none_or(|last| (last.0, last.1) != (file, frame)) {
+        let raw = self.frames.get((file, frame), || {
             let read = || -> Result<Vec<u8>> {
                 input.seek(SeekFrom::Start(frame))?;
                 Ok(Frames::new(BufReader::new(input), frame)?.next()?.context("is gone")?.raw)
             };
-            let raw = read().with_context(|| format!("{}: the frame at byte {frame}", path.display()))?;
-            self.last = Some((file, frame, raw));
-        }
-        let raw = self.last.as_ref().map_or(&[][..], |last| &last.2);
+            read().with_context(|| format!("{}: the frame at byte {frame}", path.display()))
+        })?;
         let record = raw.get(start..).and_then(|mut bytes| TokenRecord::take(&mut bytes)).filter(|record| record.id == id);
         Ok(Some(record.with_context(|| format!("{}: the frame at byte {frame} has changed", path.display()))?))
     }

@@ -5,6 +5,8 @@
 use super::run::{Interrupted, Run, config};
 use super::ui::interrupt_requested;
 use crate::key::Key;
+use crate::model::text::Text;
+use crate::model::{Decoder, KvCache};
 use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::LocalSampler;
@@ -114,7 +116,7 @@ impl Collection<'_> {
             Ok(())
         };
         sampler.stop_when(interrupt_requested);
-        self.rollout.run(
+        let sampled = self.rollout.run(
             sampler,
             self.key,
             &mut || Ok(missing.next().map_or(Ask::End, |(p, attempt)| Ask::Attempt { problem: self.problems[p].clone(), attempt })),
@@ -128,9 +130,11 @@ impl Collection<'_> {
                 }
                 Ok(())
             },
-        )?;
-        flush(&mut pending, &mut places)?;
+        );
+        // What had ended before something failed is kept; the first failure is the one to tell.
+        let flushed = flush(&mut pending, &mut places);
         bar.finish_and_clear();
+        sampled.and(flushed)?;
         let sampled = sampler.usage().sampled - before;
         let new = places.keys().filter(|key| !have.contains_key(*key)).count();
         if ((have.len() + new) as u64) < total {
@@ -219,4 +223,82 @@ pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: 
         longest = longest.max(rendered.tokens.len());
     }
     Ok((longest + rollout.params.max_tokens).min(positions))
+}
+
+/// A sampler with the recipe's slots and room for so many tokens in each. More slots than this machine's memory holds are refused here: the allocation
+/// that fails later would end the program.
+pub(super) fn sampler(run: &Run, decoder: &Decoder, text: &Arc<Text>, room: usize) -> Result<LocalSampler> {
+    let slots = run.recipe.execution.slots;
+    let one = KvCache::bytes(decoder.config(), 1, room);
+    // Half of the address space is the limit of any allocation.
+    let memory = memory().unwrap_or(isize::MAX as usize);
+    let most = memory / one.max(1);
+    config(if slots <= most {
+        Ok(())
+    } else {
+        Err(anyhow!(
+            "execution.slots must be at most {most} here, got {slots}: each takes {one} bytes for {room} tokens, this machine has {:.1} GB of memory",
+            memory as f64 / 1e9
+        ))
+    })?;
+    LocalSampler::new(decoder, text.clone(), slots, room)
+}
+
+/// Bytes of memory that this machine has, where it tells.
+fn memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ui::Ui;
+    use super::*;
+    use crate::model::Shape;
+    use crate::recipe::Recipe;
+    use crate::reward::RewardPreset;
+    use crate::rollout::PromptStyle;
+    use crate::sampler::SamplingParams;
+    use crate::tasks::arithmetic;
+    use crate::verify::{Extraction, Rules};
+
+    /// A template that does not take the sixth question stands for whatever fails in the middle.
+    #[test]
+    fn what_had_ended_before_a_failure_is_in_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        Text::tiny().save_into(dir.path()).unwrap();
+        let config = dir.path().join("tokenizer_config.json");
+        let mut edited: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+        let template = "{% if 'poem' in messages[0].content %}{{ raise_exception('no poems') }}{% endif %}<user>{{ messages[0].content }}";
+        edited["chat_template"] = template.into();
+        std::fs::write(config, edited.to_string()).unwrap();
+        let text = Arc::new(Text::from_folder(dir.path()).unwrap());
+        let key = Key::new(1, "collect");
+        let shape = Shape { hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 32, positions: 64 };
+        let decoder = Decoder::fresh(&shape, text.vocab_size(), text.end_id(), text.pad_id(), key, &candle_core::Device::Cpu).unwrap();
+        let mut problems: Vec<_> = (0..8).map(|n| arithmetic::problem(key, "collect", n)).collect();
+        problems[5].question = "a poem".into();
+        let problems: Vec<_> = problems.into_iter().map(Arc::new).collect();
+        let recipe = Recipe::parse(include_str!("../../tests/support/tiny-tiny.toml"), &[]).unwrap();
+        let run = Run::open(dir.path().join("run"), recipe, false, Ui::default()).unwrap();
+        let rollout = Rollout {
+            text: text.clone(),
+            prompt: PromptStyle::Plain,
+            params: SamplingParams::at(1.0, 4),
+            verifier: Rules { extraction: Extraction::Flexible },
+            reward: RewardPreset::Tiny,
+        };
+        let mut sampler = LocalSampler::new(&decoder, text, 1, 40).unwrap();
+        let journal = dir.path().join("journal");
+        let mut collect = |problems: &[Arc<Problem>]| {
+            let work = Collection { run: &run, label: "", rollout: &rollout, key, problems, attempts: 2, sealed: None, journal: &journal };
+            let before = sampler.usage().prefilled;
+            work.collect(&mut sampler).map(|collected| (collected.places.len(), sampler.usage().prefilled - before))
+        };
+        let error = format!("{:#}", collect(&problems).unwrap_err());
+        assert!(error.contains("no poems"), "{error}");
+        assert_eq!(collect(&problems[..5]).unwrap(), (10, 0), "nothing of the five before is sampled again");
+        assert_eq!(crate::shard::journal::scan::<Entry>(&journal, |_, _| Ok(())).unwrap().rows, 10);
+    }
 }

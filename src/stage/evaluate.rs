@@ -1,6 +1,6 @@
 //! `evaluate`: each model of the run on the same held-out problems, sampled and greedy, into `evaluation/<model>-<task>/`.
 
-use super::collect::{Collection, capacity, extends};
+use super::collect::{Collection, capacity, extends, sampler};
 use super::models::{self, Loaded, Origin};
 use super::problems;
 use super::run::{Run, Status, config};
@@ -12,8 +12,8 @@ use crate::publish;
 use crate::recipe::{EvaluationTask, Model, Recipe};
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
-use crate::sampler::{LocalSampler, SamplingParams};
-use crate::shard::traces;
+use crate::sampler::SamplingParams;
+use crate::shard::{manifest, traces};
 use crate::trace::{FinishReason, Group, Trace, Verdict};
 use crate::verify::Rules;
 use anyhow::{Context, Result, anyhow};
@@ -33,12 +33,15 @@ pub struct Candidate<'a> {
 
 /// Measures every model of the run on every task of the recipe.
 pub fn stage(run: &Run) -> Result<()> {
-    problems::check_held_out(run)?;
+    measure_all(run, &problems::held_out(run)?)
+}
+
+/// Measures every model of the run on the problems of every task, which the caller has from [`problems::held_out`].
+pub fn measure_all(run: &Run, held_out: &[Vec<Arc<Problem>>]) -> Result<()> {
     let candidates = candidates(run)?;
-    for task in &run.recipe.evaluate.tasks {
-        let problems = problems::evaluation(run, task)?;
+    for (task, problems) in run.recipe.evaluate.tasks.iter().zip(held_out) {
         for candidate in &candidates {
-            measure(run, candidate, task, &problems)?;
+            measure(run, candidate, task, problems)?;
         }
     }
     Ok(())
@@ -125,6 +128,8 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
     }
     done["result"]["model"] = "teacher".into();
     done["stage"] = stage.into();
+    // Only the results come along, not the attempts behind them.
+    done.as_object_mut().and_then(|done| done.remove(manifest::BOUND));
     publish::folder(&target, |new| {
         let results =
             std::fs::read(folder.join("results.jsonl")).with_context(|| format!("cannot read the results in {}", folder.display()))?;
@@ -161,7 +166,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     let sampled = rollout(task.params.clone());
     let greedy = rollout(SamplingParams { stop: task.params.stop.clone(), ..SamplingParams::at(0.0, task.params.max_tokens) });
     let room = capacity(&sampled, problems, decoder.config().max_positions)?;
-    let mut sampler = LocalSampler::new(&decoder, text.clone(), run.recipe.execution.slots, room)?;
+    let mut sampler = sampler(run, &decoder, &text, room)?;
     let key = Key::new(run.seed(), "evaluate").name(&candidate.name).name(&task.name);
     let extends = status == Status::Extend;
     let mut collect = |rollout: &Rollout, kind: &str, attempts: u32| {
@@ -205,7 +210,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
         let counts = json!({"problems": problems.len(), "attempts": problems.len() as u64 * u64::from(task.n + 1)});
         let mut record = Run::done_record(&stage, &inputs, &extent, counts, begin);
         record["result"] = result.clone();
-        publish::mark_done(new, &record)
+        Run::mark_done(new, record)
     })?;
     Ok(result)
 }

@@ -5,6 +5,7 @@
 
 mod collect;
 pub mod evaluate;
+mod examples;
 pub mod filter;
 pub mod models;
 pub mod phase;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 
 /// The whole pipeline, skipping what is done.
 pub fn run_all(run: &Run) -> Result<()> {
-    problems::check_held_out(run)?;
+    let held_out = problems::held_out(run)?;
     phase::teacher(run)?;
     if run.recipe.teacher.is_some() {
         sample::stage(run)?;
@@ -31,7 +32,7 @@ pub fn run_all(run: &Run) -> Result<()> {
     }
     phase::student(run)?;
     phase::controls(run)?;
-    evaluate::stage(run)?;
+    evaluate::measure_all(run, &held_out)?;
     crate::report::write(&run.dir)?;
     Ok(())
 }

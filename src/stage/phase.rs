@@ -3,7 +3,8 @@
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
 //! training goes on), `rollouts/` for GRPO, and while it runs one resumable `state/`.
 
-use super::collect::{capacity, entry};
+use super::collect::{capacity, entry, sampler};
+use super::examples::{cold_start, demonstrations};
 use super::filter;
 use super::models::{self, Loaded, Origin};
 use super::problems::{ProblemSet, evaluation};
@@ -13,16 +14,14 @@ use super::ui::interrupt_requested;
 use crate::key::Key;
 use crate::model;
 use crate::model::text::Text;
-use crate::problem::{Language, Problem};
+use crate::problem::Problem;
 use crate::publish::{self, Lines};
 use crate::recipe::{ControlData, Grpo as GrpoPhase, Method, Model, Phase, Sft as SftPhase};
 use crate::reward::RewardPreset;
-use crate::rollout::{Ask, Judged, PromptStyle, Rendered, Rollout, render_messages};
+use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::{LocalSampler, SamplingParams};
-use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal, traces};
-use crate::tasks::arithmetic::{self, Expression};
-use crate::tasks::{cold_start, countdown_start};
-use crate::trace::{FinishReason, Message, Trace};
+use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
+use crate::trace::Trace;
 use crate::train::{Batch, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
 use crate::verify::Rules;
 use anyhow::{Context, Result, bail, ensure};
@@ -144,7 +143,7 @@ impl Job<'_> {
         let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
         record["weights_hash"] = model::weights_hash(&folder)?.into();
         record["model_hash"] = models::folder_hash(&folder)?.into();
-        publish::mark_done(&folder, &record)?;
+        Run::mark_done(&folder, record)?;
         self.clean()
     }
 
@@ -236,7 +235,7 @@ impl Job<'_> {
         let seen = problems.len().map_or_else(|| problems.first(256, ""), |_| problems.first(0, ""))?;
         let slack = if problems.len().is_some() { 0 } else { 32 };
         let room = (capacity(&rollout, &seen, positions)? + slack).min(positions);
-        let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), self.run.recipe.execution.slots, room)?;
+        let mut sampler = sampler(self.run, learner.decoder(), text, room)?;
         let save_steps = self.run.recipe.execution.grpo_save_steps;
         let grpo = Grpo {
             settings: &phase.settings,
@@ -277,7 +276,7 @@ impl Job<'_> {
                 all.truncate(count);
                 all
             }
-            Data::ColdStart => cold_start_demonstrations(run)?,
+            Data::ColdStart => cold_start(run)?,
             Data::Problems => bail!("a GRPO phase has no examples"),
         };
         let examples = demonstrations
@@ -290,85 +289,6 @@ impl Job<'_> {
         let too_long = all - fitting.len();
         Ok((fitting, too_long))
     }
-}
-
-/// What was said, in which style, and what was answered.
-struct Demonstration {
-    /// For errors.
-    name: String,
-    said: Vec<Message>,
-    style: PromptStyle,
-    response: String,
-    /// Whether the response ended by itself; one that was cut does not teach to stop where it was cut.
-    ended: bool,
-}
-
-impl Demonstration {
-    fn made(name: String, question: String, response: String) -> Self {
-        Self { name, said: vec![Message::user(question)], style: PromptStyle::Plain, response, ended: true }
-    }
-
-    /// ids(rendered prompt with its generation prefix) ++ ids(response without the prefill) ++ end token, where the response ended by itself.
-    ///
-    /// The prompt is rendered as sampling renders it. The assistant's turn never goes through the template: R1's own deletes think text.
-    fn example(&self, text: &Text) -> Result<Example> {
-        let Rendered { mut tokens, prefill, .. } = render_messages(text, self.style, &self.said)?;
-        let rest = self.response.strip_prefix(&prefill).or_else(|| self.response.strip_prefix(prefill.trim_end()));
-        let completion = tokens.len();
-        tokens.extend(text.encode(rest.unwrap_or(&self.response))?);
-        if self.ended {
-            tokens.push(text.end_id());
-        }
-        Ok(Example { tokens, completion })
-    }
-}
-
-/// The traces of a folder or file as they are learnt from: everything said before the last answer, in the style that its source was prompted in.
-fn demonstrations(place: &Path) -> Result<Vec<Demonstration>> {
-    let sources = if place.is_dir() { Manifest::load(place)?.sources } else { Vec::new() };
-    let style = |trace: &Trace| {
-        let prompt = sources.get(trace.source).map(|source| source.sampling["prompt"].clone()).filter(|p| !p.is_null());
-        prompt
-            .map_or(Ok(PromptStyle::Plain), serde_json::from_value)
-            .with_context(|| format!("trace {}: its source's prompt style", trace.id))
-    };
-    traces(place)?
-        .map(|trace| {
-            let trace = trace?;
-            let style = style(&trace)?;
-            let mut said = trace.messages;
-            if let Some(answer) = said.iter().rposition(|m| m.role == "assistant") {
-                said.truncate(answer);
-            }
-            if said.is_empty() {
-                said.push(Message::user(style.content(&trace.question)?));
-            }
-            let ended = trace.finish == FinishReason::Stop;
-            Ok(Demonstration { name: trace.id, said, style, response: trace.response, ended })
-        })
-        .collect()
-}
-
-/// The demonstrations of a cold start, the same for teacher and student.
-fn cold_start_demonstrations(run: &Run) -> Result<Vec<Demonstration>> {
-    let settings = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
-    let key = Key::new(run.seed(), "cold-start");
-    (0..settings.traces as u64)
-        .into_par_iter()
-        .map(|i| {
-            let trace_key = key.name("trace").number(i);
-            let Some(corruption) = &settings.corruption else {
-                let problem = countdown_start::problem(key, "countdown-tiny/cold-start", i);
-                let trace = countdown_start::trace(&problem, trace_key).context("a generated problem has a try that hits")?;
-                return Ok(Demonstration::made(problem.id.0, problem.question, trace));
-            };
-            let problem = arithmetic::problem(key, "cold-start", i);
-            let expression = Expression::of_question(&problem.question).context("a generated question holds its expression")?;
-            let language: Language = problem.language;
-            let trace = cold_start::corrupted_trace(&expression, language, trace_key, corruption);
-            Ok(Demonstration::made(problem.id.0, problem.question, trace))
-        })
-        .collect()
 }
 
 fn data_hash(path: &Path) -> Result<String> {
@@ -397,7 +317,16 @@ struct Probes {
 impl<'a> Watch<'a> {
     fn open(job: &Job<'a>, learner: &Learner, text: &Arc<Text>, (steps, save_steps): (usize, usize), resume: usize) -> Result<Self> {
         let folder = job.run.folder(&job.stage);
-        let mut metrics = Lines::open(folder.join("metrics.jsonl"))?;
+        let path = folder.join("metrics.jsonl");
+        let mut metrics = Lines::open(&path)?;
+        if let Some(step) = first_gap(&metrics, resume)? {
+            bail!(
+                "{}: the line of step {step} is missing or out of its place, and the state goes on at step {resume}; restore the file, or remove {} to \
+                 train the phase from its start",
+                path.display(),
+                folder.join("state").display()
+            );
+        }
         metrics.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s < resume as u64))?;
         let bar = job.run.ui.bar(&job.stage, steps as u64);
         bar.set_position(resume as u64);
@@ -446,6 +375,14 @@ impl<'a> Watch<'a> {
         }
         Ok(())
     }
+}
+
+/// The first step before `resume` whose line is not where it belongs: there is one for each step, in order, before a state counts on it.
+fn first_gap(metrics: &Lines, resume: usize) -> Result<Option<usize>> {
+    let steps: Vec<Option<u64>> = metrics.values()?.iter().map(|line| line["step"].as_u64()).collect();
+    let before: Vec<Option<u64>> = steps.into_iter().filter(|step| step.is_none_or(|s| s < resume as u64)).collect();
+    let good = before.iter().zip(0..).take_while(|(step, i)| **step == Some(*i)).count();
+    Ok((good < resume || before.len() > resume).then_some(good))
 }
 
 fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Option<Probes>> {

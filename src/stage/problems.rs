@@ -186,17 +186,17 @@ pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>>
     Ok(problems.into_iter().take(limit).map(Arc::new).collect())
 }
 
-/// Refuses a recipe that trains on problems which it also measures on.
-pub fn check_held_out(run: &Run) -> Result<()> {
+/// The held-out problems of every evaluation task, in the order of the recipe; refuses a recipe that also trains on some of them.
+pub fn held_out(run: &Run) -> Result<Vec<Vec<Arc<Problem>>>> {
     let recipe = &run.recipe;
+    let all = recipe.evaluate.tasks.iter().map(|task| evaluation(run, task)).collect::<Result<Vec<_>>>()?;
     let trains = recipe.teacher.iter().chain(&recipe.student).any(|m| !m.phases.is_empty());
     if !trains || recipe.problems.task.is_empty() {
-        return Ok(());
+        return Ok(all);
     }
-    let ProblemSet::Fixed { problems, .. } = ProblemSet::training(run, "sample")? else { return Ok(()) };
+    let ProblemSet::Fixed { problems, .. } = ProblemSet::training(run, "sample")? else { return Ok(all) };
     let trained: std::collections::HashSet<&str> = problems.iter().map(|p| p.question.trim()).collect();
-    for task in &recipe.evaluate.tasks {
-        let held_out = evaluation(run, task)?;
+    for (task, held_out) in recipe.evaluate.tasks.iter().zip(&all) {
         let mut both = held_out.iter().filter(|p| trained.contains(p.question.trim()));
         if let Some(first) = both.next() {
             return config(Err(anyhow!(
@@ -208,7 +208,7 @@ pub fn check_held_out(run: &Run) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 fn checked(run: &Run, task: &str, loaded: Result<Loaded>) -> Result<Vec<Problem>> {

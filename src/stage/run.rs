@@ -2,8 +2,9 @@
 
 use super::ui::{Ui, interrupt_requested};
 use crate::hub;
-use crate::publish::{self, Lock};
+use crate::publish::{self, Busy, Lock};
 use crate::recipe::{Change, Class, Recipe, changes};
+use crate::shard::manifest;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub struct ConfigError(anyhow::Error);
 
 /// Marks what went wrong before any work as a matter of recipe or environment, unless it is one of time.
 pub fn config<T>(result: Result<T>) -> Result<T> {
-    let is_for_now = |error: &anyhow::Error| error.is::<publish::Busy>() || error.is::<hub::Temporary>() || error.is::<hub::Stopped>();
+    let is_for_now = |error: &anyhow::Error| error.is::<Busy>() || error.is::<hub::Temporary>() || error.is::<hub::Stopped>();
     result.map_err(|error| if is_for_now(&error) { error } else { anyhow!(ConfigError(error)) })
 }
 
@@ -42,6 +43,7 @@ pub struct Run {
     pub ui: Ui,
     /// Seconds since 1970 at which the run was begun: the day that chat templates print, on every later day too.
     pub date: i64,
+    force: bool,
     _lock: Lock,
 }
 
@@ -51,7 +53,11 @@ impl Run {
     /// Where the directory was made with another recipe, changed execution keys are taken over, extensions too, and a changed meaning is
     /// refused by name; with `force` it is taken over, and every stage it reaches is moved to `superseded/`.
     pub fn open(dir: PathBuf, recipe: Recipe, force: bool, ui: Ui) -> Result<Self> {
-        let lock = Lock::take(&dir)?;
+        let lock = Lock::take(&dir).map_err(|busy| match busy {
+            // Neither the recipe nor the environment is wrong: with some room the same command goes on.
+            Busy::Io { path, source } if publish::is_full(&source) => publish::not_written(&path, source),
+            busy => busy.into(),
+        })?;
         let path = dir.join("recipe.toml");
         let mut as_it_was = String::new();
         if path.exists() {
@@ -80,7 +86,7 @@ impl Run {
             publish::file(&path, recipe.to_toml().as_bytes())?;
         }
         let date = date(&dir)?;
-        Ok(Self { dir, recipe, ui, date, _lock: lock })
+        Ok(Self { dir, recipe, ui, date, force, _lock: lock })
     }
 
     /// Where a stage keeps its files.
@@ -90,16 +96,23 @@ impl Run {
 
     /// Looks at a stage: `inputs` is everything its result follows from, `extent` how much of it is wanted.
     ///
-    /// What was made from other inputs is moved to `superseded/`, never deleted.
+    /// What was made from other inputs is moved to `superseded/`, never deleted; so is, with `force`, a finished stage with a damaged manifest,
+    /// which is an error otherwise.
     pub fn status(&self, stage: &str, inputs: &Value, extent: &Value) -> Result<Status> {
         let folder = self.folder(stage);
         publish::recover(&folder)?;
         let wanted = json!({"inputs": inputs, "extent": extent});
         if let Some(done) = publish::done(&folder)? {
-            if done["inputs"] == *inputs {
+            if done["inputs"] != *inputs {
+                self.supersede(stage)?;
+            } else if let Err(error) = manifest::check_bound(&folder, &done) {
+                if !self.force {
+                    return Err(error);
+                }
+                self.move_away(stage, "has a damaged manifest")?;
+            } else {
                 return Ok(if done["extent"] == *extent { Status::Done } else { Status::Extend });
             }
-            self.supersede(stage)?;
         } else if let Some(started) = read_json(&folder.join("STARTED"))? {
             if started["inputs"] != *inputs {
                 self.supersede(stage)?;
@@ -114,12 +127,15 @@ impl Run {
 
     /// Moves a stage that was made from other inputs out of the way.
     pub fn supersede(&self, stage: &str) -> Result<()> {
+        self.move_away(stage, "was made from other inputs")
+    }
+
+    fn move_away(&self, stage: &str, why: &str) -> Result<()> {
         let from = self.folder(stage);
         let place = (0..10_000).map(|i| self.dir.join(format!("superseded/{i}/{stage}"))).find(|p| !p.exists());
         let to = place.context("superseded/ holds 10,000 runs of one stage")?;
-        std::fs::create_dir_all(to.parent().unwrap_or(&self.dir)).with_context(|| format!("cannot make {}", to.display()))?;
-        std::fs::rename(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
-        self.ui.say(&format!("{stage} was made from other inputs; moved to {}", to.display()));
+        publish::move_folder(&from, &to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+        self.ui.say(&format!("{stage} {why}; moved to {}", to.display()));
         Ok(())
     }
 
@@ -133,6 +149,15 @@ impl Run {
             "inputs": inputs,
             "extent": extent,
         })
+    }
+
+    /// Writes a stage's `DONE`, which binds the manifests in its folder.
+    pub fn mark_done(folder: &Path, mut record: Value) -> Result<()> {
+        let manifests = manifest::bind(folder)?;
+        if !manifests.is_empty() {
+            record[manifest::BOUND] = json!(manifests);
+        }
+        publish::mark_done(folder, &record)
     }
 
     /// Gives up where the person has asked for it.
@@ -177,9 +202,12 @@ fn has_results(dir: &Path) -> Result<bool> {
 }
 
 /// The shards at a path: itself, or the first of these folders of a run directory that is finished.
+///
+/// A finished folder that lost its manifest is found too: reading it says so, where passing over it would take other traces in silence.
 pub fn shards(path: &Path, folders: [&str; 2]) -> Result<PathBuf> {
     let inside = folders.map(|folder| path.join(folder));
-    let found = std::iter::once(path).chain(inside.iter().map(PathBuf::as_path)).find(|p| p.is_file() || p.join("manifest.json").exists());
+    let is_there = |p: &&Path| p.is_file() || p.join(manifest::FILE).exists() || manifest::bound(p).is_some();
+    let found = std::iter::once(path).chain(inside.iter().map(PathBuf::as_path)).find(is_there);
     found.map(Path::to_path_buf).with_context(|| {
         let folders: Vec<String> = inside.iter().map(|folder| folder.display().to_string()).collect();
         format!("{} holds no finished shards (no manifest.json in it, nor in {})", path.display(), folders.join(" or "))

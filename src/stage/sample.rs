@@ -1,13 +1,12 @@
 //! `sample`: the teacher's attempts at the problems, verified, into `traces/`.
 
-use super::collect::{Collection, capacity, extends};
+use super::collect::{Collection, capacity, extends, sampler};
 use super::models::{self, Loaded};
 use super::problems::{ProblemSet, identity};
 use super::run::{Run, Status};
 use crate::key::Key;
 use crate::publish;
 use crate::rollout::Rollout;
-use crate::sampler::LocalSampler;
 use crate::shard::Source;
 use crate::verify::Rules;
 use anyhow::{Context, Result};
@@ -54,7 +53,7 @@ pub fn stage(run: &Run) -> Result<()> {
         run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
     }
     let room = capacity(&rollout, &problems, decoder.config().max_positions)?;
-    let mut sampler = LocalSampler::new(&decoder, rollout.text.clone(), run.recipe.execution.slots, room)?;
+    let mut sampler = sampler(run, &decoder, &rollout.text, room)?;
     let folder = run.folder(FOLDER);
     let sealed = (status == Status::Extend).then_some(folder.as_path());
     let collected = Collection {
@@ -72,7 +71,7 @@ pub fn stage(run: &Run) -> Result<()> {
     publish::folder(&folder, |new| {
         let manifest = collected.seal(new, sealed, "traces", source)?;
         let counts = json!({"problems": problems.len(), "attempts": manifest.rows, "tokens": manifest.tokens()});
-        publish::mark_done(new, &Run::done_record(FOLDER, &inputs, &extent, counts, begin))
+        Run::mark_done(new, Run::done_record(FOLDER, &inputs, &extent, counts, begin))
     })
 }
 

@@ -170,9 +170,11 @@ pub trait Observer {
 }
 
 impl Grpo<'_> {
-    /// The step at which `run` would go on.
+    /// The step at which `run` would go on; an error where the phase has no such step.
     pub fn resume_step(&self) -> Result<usize> {
-        Ok(self.state.cursor::<Cursor>()?.map_or(0, |c| c.step))
+        let step = self.state.cursor::<Cursor>()?.map_or(0, |c| c.step);
+        self.state.check_step(step, self.settings.steps)?;
+        Ok(step)
     }
 
     /// Trains from the saved state, if there is one, to the last step; `Ok(false)` says that the observer broke off.
@@ -188,6 +190,7 @@ impl Grpo<'_> {
         );
         let mut reference = (settings.beta > 0.0).then(|| start.snapshot()).transpose()?;
         let mut cursor = Cursor { step: 0, asked: 0 };
+        self.resume_step()?;
         if let Some((saved, extra)) = self.state.restore::<Cursor>(learner.optimizer_mut())? {
             cursor = saved;
             if let Some(reference) = &mut reference

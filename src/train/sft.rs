@@ -92,7 +92,8 @@ impl Sft<'_> {
         ensure!(!self.examples.is_empty(), "there is nothing to train on: no examples");
         let steps = self.settings.steps_for(self.examples.len());
         let schedule = self.settings.schedule_for(steps);
-        let first = self.state.restore::<Cursor>(learner.optimizer_mut())?.map_or(0, |(cursor, _)| cursor.step);
+        let first = self.resume_step()?;
+        self.state.restore::<Cursor>(learner.optimizer_mut())?;
         let mut order = Order::new(self.key, self.examples.len());
         for step in first..steps {
             let start = Instant::now();
@@ -121,9 +122,11 @@ impl Sft<'_> {
         Ok(true)
     }
 
-    /// The step at which `run` would go on.
+    /// The step at which `run` would go on; an error where the phase has no such step.
     pub fn resume_step(&self) -> Result<usize> {
-        Ok(self.state.cursor::<Cursor>()?.map_or(0, |c| c.step))
+        let step = self.state.cursor::<Cursor>()?.map_or(0, |c| c.step);
+        self.state.check_step(step, self.settings.steps_for(self.examples.len()))?;
+        Ok(step)
     }
 }
 

@@ -48,6 +48,17 @@ impl State {
         Ok(self.saved()?.map(|s| s.cursor))
     }
 
+    /// Refuses a cursor at a step that a phase of `steps` does not have.
+    pub fn check_step(&self, step: usize, steps: usize) -> Result<()> {
+        ensure!(
+            step <= steps,
+            "{} is damaged: it says step {step} of a phase of {steps} steps; remove {} to take the phase from its start",
+            self.folder.join("cursor.json").display(),
+            self.folder.display()
+        );
+        Ok(())
+    }
+
     fn saved<C: DeserializeOwned>(&self) -> Result<Option<Saved<C>>> {
         publish::recover(&self.folder)?;
         let path = self.folder.join("cursor.json");

@@ -4,7 +4,8 @@ use distill::shard::traces;
 use distill::trace::Trace;
 use expect_test::Expect;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The smallest form of the tiny recipe.
 pub const TINY_TINY: &str = include_str!("../support/tiny-tiny.toml");
@@ -65,10 +66,26 @@ impl Place {
     }
 
     pub fn output(&self, args: &str, command: &mut Command) -> Output {
-        let out = command.output().expect("the program starts");
+        self.ended(args, command.output().expect("the program starts"))
+    }
+
+    fn ended(&self, args: &str, out: std::process::Output) -> Output {
         let here = self.0.path().display().to_string();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8").replace(&here, "HERE");
         Output { args: args.to_owned(), code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+    }
+
+    /// Starts the program, and stops it politely (SIGTERM) as soon as `ready` holds.
+    pub fn stopped(&self, args: &str, ready: impl Fn() -> bool) -> Output {
+        let mut command = self.command();
+        command.args(args.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        while !ready() {
+            assert!(child.try_wait().expect("a child").is_none(), "distill {args} ended before it could be stopped");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().expect("a shell");
+        self.ended(args, child.wait_with_output().expect("it ends"))
     }
 
     /// The traces of a folder of shards.

@@ -43,7 +43,7 @@ fn a_wrong_command_line_exits_2() {
 #[test]
 fn settings_that_cannot_mean_anything_are_refused() {
     let place = Place::new();
-    for (setting, part) in [
+    for (i, (setting, part)) in [
         ("control[0].name=\"../../evil\"", "control[0].name must be letters, digits, '-', '_' or '.', got \"../../evil\""),
         ("control[0].name=sft", "control[0].name must be another name: the report uses this one"),
         ("evaluate.tasks=[\"../x\"]", "evaluate.tasks must be names of letters, digits, '-', '_' or '.', got \"../x\""),
@@ -53,12 +53,20 @@ fn settings_that_cannot_mean_anything_are_refused() {
         ("teacher.phase[1].overlong_penalty={buffer=0,factor=1.0}", "overlong_penalty.buffer must be from 1 to max_tokens, got 0"),
         ("teacher.phase[1].epsilon=0.0", "teacher.phase[1].epsilon must be more than 0, got 0"),
         ("sample.max_tokens=128", "max_tokens 128 leaves no room for a prompt in the model's 128 positions"),
-    ] {
+        ("execution.slots=1000000000000", "here, got 1000000000000: each takes "),
+        ("execution.slots=9223372036854775807", "here, got 9223372036854775807: each takes "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut command = place.command();
-        command.args(["run", "tiny.toml", "--run", "run", "--set", setting]);
+        command.args(["run", "tiny.toml", "--run", &format!("run{i}"), "--set", setting]);
         let output = place.output(setting, &mut command).exits(78);
         assert!(output.stderr.contains(part), "{setting}: {output:?}");
     }
+    let threads = place.distill("run tiny.toml --run threads --threads 65535").exits(78);
+    assert!(threads.stderr.starts_with("error: --threads must be at most ") && threads.stderr.contains("here, got 65535"), "{threads:?}");
+    assert!(!place.path("threads").exists());
     assert!(!place.path("../evil").exists() && !place.path("x").exists());
     place.write("mine/recipe.toml", "# mine\nname = \"mine\"\n");
     let output = place.distill("train-teacher mine/recipe.toml --run mine").exits(78);

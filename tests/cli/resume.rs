@@ -1,6 +1,8 @@
 //! The same command again: what is kept, what is refused, what is only extended.
 
 use super::fixture::{Place, TEACHER};
+use distill::model::text::Text;
+use distill::shard::Entry;
 use expect_test::expect;
 
 #[test]
@@ -157,6 +159,68 @@ fn fewer_attempts_than_a_journal_holds_are_as_many_as_are_asked_for() {
     let traces = place.traces("s/traces");
     assert_eq!(traces.len(), 200);
     assert!(traces.iter().all(|t| t.attempt < 2));
+}
+
+/// What was in the journal when the stop was asked for is not sampled again, and the end is as if nothing had happened.
+#[test]
+fn sampling_that_is_stopped_in_the_middle_loses_nothing() {
+    let place = Place::new();
+    place.distill("train-teacher tiny.toml --run run").ok();
+    let sample =
+        |out: &str| format!("sample --teacher {TEACHER} --task arithmetic --limit 3000 --max-tokens 24 -n 2 --threads 1 -v --out {out}");
+    let journal = place.path("s/traces/journal");
+    let size = || std::fs::metadata(&journal).map_or(0, |m| m.len());
+    let stopped = place.stopped(&sample("s"), || size() > 20_000).exits(143);
+    assert!(stopped.stderr.contains("stopped; nothing is lost. The same command goes on from here"), "{stopped:?}");
+    assert!(stopped.stderr.contains("--limit 3000 --max-tokens 24 -n 2 --threads 1 -v --out s"), "{stopped:?}");
+    let mut kept = 0;
+    let found = distill::shard::journal::scan(&journal, |entry: Entry, _| {
+        kept += entry.trace.completion_tokens as u64;
+        Ok(())
+    });
+    let found = found.expect("a journal");
+    assert!(found.rows > 64 && found.torn_bytes == 0 && found.damaged.is_empty(), "{found:?}");
+    let rest = place.distill(&sample("s")).ok();
+    let tokens = place.json("s/traces/DONE")["counts"]["tokens"].as_u64().expect("a number");
+    assert!(rest.stderr.contains(&format!("sample: {} tokens at", tokens - kept)), "{kept} of {tokens} were kept: {rest:?}");
+    place.distill(&sample("whole")).ok();
+    for file in ["00000.jsonl.zst", "00000.tokens.zst", "manifest.json"] {
+        assert!(place.read(&format!("s/traces/{file}")) == place.read(&format!("whole/traces/{file}")), "{file}");
+    }
+}
+
+/// A student from elsewhere, without a template, ends up talking as its teacher does.
+#[test]
+fn a_student_in_its_teachers_template_goes_through_a_whole_run() {
+    let place = Place::with_run();
+    place.copy_model("run/student/base", "m");
+    let mut config = place.json("m/tokenizer_config.json");
+    assert!(config.as_object_mut().and_then(|c| c.remove("chat_template")).is_some());
+    config["eos_token"] = "<pad>".into();
+    place.write("m/tokenizer_config.json", config.to_string());
+    let mut model = place.json("m/config.json");
+    model["eos_token_id"] = 0.into(); // <pad>
+    place.write("m/config.json", model.to_string());
+    let recipe = String::from_utf8(place.read("tiny.toml")).expect("text");
+    let (before, student) = recipe.split_once("[student]\n").expect("a student");
+    let (_, phases) = student.split_once("\n\n").expect("phases");
+    place.write("other.toml", format!("{before}[student]\nmodel = \"m\"\ntemplate = \"teacher\"\n\n{phases}"));
+    place.distill("run other.toml --run other").ok();
+    let text = |folder: &str| Text::from_folder(&place.path(folder)).expect("a tokenizer");
+    let (own, teacher) = (text("m"), text("other/teacher/grpo"));
+    assert!(own.template_hash().is_none() && own.end_id() != teacher.end_id());
+    for folder in ["other/student/base", "other/student/sft", "other/controls/unfiltered"] {
+        let student = text(folder);
+        assert_eq!((student.template_hash(), student.end_id()), (teacher.template_hash(), teacher.end_id()), "{folder}");
+        assert!(own.stop_ids().iter().all(|id| student.stop_ids().contains(id)), "{folder} still stops where it did");
+    }
+    for model in ["student-base", "student"] {
+        let source = &place.json(&format!("other/evaluation/{model}-arithmetic/sampled/manifest.json"))["sources"][0];
+        assert_eq!(source["template_hash"].as_str(), teacher.template_hash().as_deref(), "{model}");
+    }
+    let done = place.written("other", "DONE");
+    place.distill("run other.toml --run other").ok();
+    assert_eq!(place.written("other", "DONE"), done);
 }
 
 /// A stage that lost its marks is neither taken nor deleted.

@@ -60,6 +60,29 @@ impl Observer for Trained {
 
 /// Five problems, again and again in the same order, so that a step of four asks some of them twice.
 fn train(settings: &GrpoSettings, reward: RewardPreset) -> Trained {
+    phase(settings, reward, |grpo, learner, sampler, start| {
+        let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+        assert!(grpo.run(learner, sampler, start, &mut trained).unwrap());
+        trained
+    })
+}
+
+/// The gradient of one update on a batch, before clipping, and its record.
+fn gradient(settings: &GrpoSettings, batch: &Batch) -> (Vec<f32>, StepRecord) {
+    let settings = GrpoSettings { max_grad_norm: f64::MAX, ..settings.clone() };
+    phase(&settings, RewardPreset::SimplerlZoo, |grpo, learner, _, _| {
+        let mut record = StepRecord::default();
+        grpo.update(learner, None, batch, &mut record).unwrap();
+        // After one step the first moment is 1 - beta1 of the gradient.
+        let share = 1.0 - settings.adam_beta1 as f32;
+        let moments = learner.optimizer().tensors().filter(|(name, _)| name.starts_with("m."));
+        let of = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (moments.flat_map(|(_, tensor)| of(tensor)).map(|m| m / share).collect(), record)
+    })
+}
+
+/// A phase over five problems with a small fresh model, for `work` to run.
+fn phase<T>(settings: &GrpoSettings, reward: RewardPreset, work: impl FnOnce(&Grpo, &mut Learner, &mut LocalSampler, &Decoder) -> T) -> T {
     let text = Arc::new(Text::tiny());
     let shape = Shape { hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 32, positions: 64 };
     let key = Key::new(11, "grpo");
@@ -78,9 +101,7 @@ fn train(settings: &GrpoSettings, reward: RewardPreset) -> Trained {
     let mut sampler = LocalSampler::new(learner.decoder(), text, 8, 64).unwrap();
     let grpo =
         Grpo { settings, rollout: &rollout, problem: &|n| Ok(problems[(n % 5) as usize].clone()), key, state: &state, save_steps: 100 };
-    let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
-    assert!(grpo.run(&mut learner, &mut sampler, &start, &mut trained).unwrap());
-    trained
+    work(&grpo, &mut learner, &mut sampler, &start)
 }
 
 fn ids(batch: &Batch) -> Vec<&str> {
@@ -148,17 +169,31 @@ fn kl_and_length_are_charged_before_the_advantage_and_parts_add_up() {
     }
 }
 
+/// Masked attempts have no part in the gradient, as if their advantage were 0, and the others keep theirs; of the denominators only DAPO's counts
+/// tokens, and it counts those with a loss.
 #[test]
 fn truncated_attempts_are_masked_and_nothing_else_is() {
     let penalty = Some(OverlongPenalty { buffer: 12, factor: 1.0 });
-    let all = train(&GrpoSettings { overlong_penalty: penalty, steps: 1, ..settings() }, RewardPreset::SimplerlZoo);
-    let masked =
-        train(&GrpoSettings { overlong_penalty: penalty, steps: 1, mask_truncated: true, ..settings() }, RewardPreset::SimplerlZoo);
-    let cut = all.batches[0].judged.iter().filter(|j| j.completion.finish != FinishReason::Stop).count();
-    assert!(0 < cut && cut < 12, "{cut} of 12 were cut");
-    assert_eq!(ids(&all.batches[0]), ids(&masked.batches[0]));
-    assert_eq!(all.records[0].entropy.is_some(), masked.records[0].entropy.is_some());
-    assert_ne!(all.records[0].grad_norm, masked.records[0].grad_norm, "the cut attempts' part of the gradient is gone");
+    let settings = GrpoSettings { overlong_penalty: penalty, steps: 1, ..settings() };
+    let batch = train(&settings, RewardPreset::SimplerlZoo).batches.remove(0);
+    let ended = |j: &Judged| j.completion.finish == FinishReason::Stop;
+    let (kept, cut): (Vec<&Judged>, Vec<&Judged>) = batch.judged.iter().partition(|j| ended(j));
+    assert!(!kept.is_empty() && !cut.is_empty(), "{} of 12 were cut", cut.len());
+    let advantages = batch.judged.iter().zip(&batch.advantages).map(|(j, a)| if ended(j) { *a } else { 0.0 }).collect();
+    let without = Batch { judged: batch.judged.clone(), advantages, wasted: Vec::new() };
+    assert!(without.advantages != batch.advantages && without.advantages.iter().any(|a| *a != 0.0), "{:?}", batch.advantages);
+    let tokens = |judged: &[&Judged]| judged.iter().map(|j| j.completion.tokens.len()).sum::<usize>() as f32;
+    for (loss_type, scale) in [(LossType::Grpo, 1.0), (LossType::Dapo, 1.0 + tokens(&cut) / tokens(&kept))] {
+        let settings = GrpoSettings { loss_type, ..settings.clone() };
+        let (masked, record) = gradient(&GrpoSettings { mask_truncated: true, ..settings.clone() }, &batch);
+        let (expected, _) = gradient(&settings, &without);
+        let (all, _) = gradient(&settings, &batch);
+        let far = |a: &[f32], b: &[f32], scale: f32| a.iter().zip(b).map(|(a, b)| (a - scale * b).abs()).fold(0.0, f32::max);
+        let largest = masked.iter().fold(0f32, |m, g| m.max(g.abs()));
+        assert!(far(&masked, &expected, scale) < 1e-5 * largest, "{loss_type:?}: {} of {largest}", far(&masked, &expected, scale));
+        assert!(far(&masked, &all, 1.0) > 0.05 * largest, "{loss_type:?}: the cut attempts have a part in the gradient otherwise");
+        assert!(record.mismatch_max.is_some() && record.grad_norm.is_some_and(|norm| norm > 0.0), "{record:?}");
+    }
 }
 
 /// For each loss type, estimator and placement: what `seeds` returns is the derivative of the loss that it adds up.
