@@ -2,7 +2,8 @@
 //!
 //! With z the logits over temperature and p = softmax(z): lp = z_target - logsumexp(z), H = -sum(p log p),
 //! KL = sum(p (log p - log q)). Gradients: dlp/dz = onehot - p, dH/dz = -p (log p + H), dKL/dz = p (log p - log q - KL).
-//! Rows go through in chunks, so memory is a chunk's logits and not (N, V); the backward pass computes the logits again.
+//! Rows go through in chunks, so memory is a chunk's logits and not (N, V). The log-probabilities of the first chunks are kept for the backward pass, up
+//! to a limit; those of the others it computes again, at a third of the head's cost.
 
 use super::{Mat, Sum, Threads, exp, matmul, max, rows_by_rows, zip_sum};
 use rayon::prelude::*;
@@ -16,35 +17,45 @@ fn chunk_rows(v: usize, n: usize) -> usize {
     (CHUNK / v).max(CHUNK_ROWS).min(n.max(1))
 }
 
+/// Numbers that are kept for the backward pass, at most: 256 MB.
+const KEEP: usize = 1 << 26;
+
+/// Log-probabilities of the first chunks, in order, from the forward pass to the backward pass.
+#[derive(Debug, Default)]
+pub struct Kept(Vec<Vec<f32>>);
+
 /// Columns of the statistics.
 pub const COLUMNS: usize = 3;
 
 /// What one evaluation of the head needs beside hidden states and weights.
-pub struct Stats {
+#[derive(Clone, Copy)]
+pub struct Stats<'a> {
+    /// Rows of the weights, V.
+    pub vocabulary: usize,
     /// Target id of each row.
-    pub targets: Vec<u32>,
+    pub targets: &'a [u32],
     pub temperature: f32,
     /// Hidden states (N, D') and head weights (V, D') of a reference, whose distribution is taken at the same temperature.
-    pub reference: Option<(Vec<f32>, Vec<f32>)>,
+    pub reference: Option<(&'a [f32], &'a [f32])>,
 }
 
-impl Stats {
+impl Stats<'_> {
     fn logits(&self, h: &[f32], w: &[f32], v: usize) -> Vec<f32> {
         rows_by_rows(h, w, w.len() / v, v, 1.0 / self.temperature)
     }
 
     /// Logits of the reference for rows `from..from + rows`.
     fn reference_logits(&self, from: usize, rows: usize, v: usize) -> Option<Vec<f32>> {
-        let (h, w) = self.reference.as_ref()?;
+        let (h, w) = self.reference?;
         let d = w.len() / v;
         Some(self.logits(&h[from * d..(from + rows) * d], w, v))
     }
 }
 
-/// `h` (N, D), `w` (V, D); the result is (N, 3): log-probability, entropy, KL (0 without a reference).
-pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
+/// `h` (N, D), `w` (V, D); the result is (N, 3): log-probability, entropy, KL (0 without a reference). With a backward pass to come it keeps what that needs.
+pub fn token_stats(h: &[f32], w: &[f32], stats: Stats, mut kept: Option<&mut Kept>) -> Vec<f32> {
+    let (n, v) = (stats.targets.len(), stats.vocabulary);
     let d = w.len() / v;
-    let n = stats.targets.len();
     let rows = chunk_rows(v, n);
     let mut out = vec![0f32; n * COLUMNS];
     for from in (0..n).step_by(rows) {
@@ -65,6 +76,11 @@ pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
                     out[2] = zip_sum(z, q, |lp, lq| exp(lp) * (lp - lq));
                 }
             });
+        if let Some(kept) = &mut kept
+            && to * v <= KEEP
+        {
+            kept.0.push(z);
+        }
     }
     out
 }
@@ -73,20 +89,24 @@ pub fn token_stats(h: &[f32], w: &[f32], v: usize, stats: &Stats) -> Vec<f32> {
 pub fn token_stats_backward(
     h: &[f32],
     w: &[f32],
-    v: usize,
-    stats: &Stats,
+    stats: Stats,
     out: &[f32],
     dout: &[f32],
+    kept: Kept,
     mut dw: Option<&mut Sum>,
 ) -> Vec<f32> {
+    let (n, v) = (stats.targets.len(), stats.vocabulary);
     let d = w.len() / v;
-    let n = stats.targets.len();
     let rows = chunk_rows(v, n);
     let mut dh = vec![0f32; h.len()];
     let scale = 1.0 / stats.temperature;
+    let mut kept = kept.0.into_iter();
     for from in (0..n).step_by(rows) {
         let to = (from + rows).min(n);
-        let mut z = stats.logits(&h[from * d..to * d], w, v);
+        let (mut z, is_normal) = match kept.next() {
+            Some(z) => (z, true),
+            None => (stats.logits(&h[from * d..to * d], w, v), false),
+        };
         let mut q = stats.reference_logits(from, to - from, v).unwrap_or_default();
         let q_rows = rows_or_empty(&mut q, v, to - from);
         z.par_chunks_exact_mut(v)
@@ -95,7 +115,9 @@ pub fn token_stats_backward(
             .zip(dout[from * COLUMNS..to * COLUMNS].par_chunks_exact(COLUMNS))
             .zip(&stats.targets[from..to])
             .for_each(|((((z, q), out), dout), target)| {
-                log_softmax(z);
+                if !is_normal {
+                    log_softmax(z);
+                }
                 if !q.is_empty() {
                     log_softmax(q);
                 }

@@ -380,8 +380,23 @@ impl CustomOp1 for SwiGlu {
 
 pub(super) struct TokenStats {
     pub vocabulary: usize,
-    pub stats: kernels::Stats,
+    pub targets: Vec<u32>,
+    pub temperature: f32,
+    /// Hidden states (N, D') and head (V, D') of a reference.
+    pub reference: Option<(Tensor, Tensor)>,
     pub into: Option<Sink>,
+    /// What the forward pass keeps for the backward pass, if there will be one.
+    pub kept: Option<Mutex<kernels::Kept>>,
+}
+
+impl TokenStats {
+    fn with_stats<R>(&self, f: impl FnOnce(kernels::Stats) -> R) -> Result<R> {
+        let alone = kernels::Stats { vocabulary: self.vocabulary, targets: &self.targets, temperature: self.temperature, reference: None };
+        match &self.reference {
+            None => Ok(f(alone)),
+            Some((h, w)) => with(h, |h| with(w, |w| f(kernels::Stats { reference: Some((h, w)), ..alone })))?,
+        }
+    }
 }
 
 impl CustomOp2 for TokenStats {
@@ -390,16 +405,22 @@ impl CustomOp2 for TokenStats {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let out = kernels::token_stats(slice(s1, l1)?, slice(s2, l2)?, self.vocabulary, &self.stats);
-        output(out, (self.stats.targets.len(), COLUMNS))
+        let (h, w) = (slice(s1, l1)?, slice(s2, l2)?);
+        let mut kept = self.kept.as_ref().map(|_| kernels::Kept::default());
+        let out = self.with_stats(|stats| kernels::token_stats(h, w, stats, kept.as_mut()))?;
+        if let (Some(place), Some(kept)) = (&self.kept, kept) {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        }
+        output(out, (self.targets.len(), COLUMNS))
     }
 
     fn bwd(&self, h: &Tensor, w: &Tensor, out: &Tensor, dout: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let kept = self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner)));
         let backward = |sum: Option<&mut kernels::Sum>| {
             let gradient = |h: &[f32], w: &[f32], out: &[f32], dout: &[f32]| {
-                kernels::token_stats_backward(h, w, self.vocabulary, &self.stats, out, dout, sum)
+                self.with_stats(|stats| kernels::token_stats_backward(h, w, stats, out, dout, kept.unwrap_or_default(), sum))
             };
-            tensor(with(h, |h| with(w, |w| with(out, |out| with(dout, |dout| gradient(h, w, out, dout)))))????, h)
+            tensor(with(h, |h| with(w, |w| with(out, |out| with(dout, |dout| gradient(h, w, out, dout)))))?????, h)
         };
         if !w.track_op() {
             return Ok((Some(backward(None)?), None));

@@ -151,10 +151,10 @@ pub(crate) fn token_stats(
     if !is_fused(hidden) {
         return reference::token_stats(hidden, weight, targets, temperature, reference);
     }
-    let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
-    let reference = reference.map(|(h, w)| Ok::<_, candle_core::Error>((flat(h)?, flat(w)?))).transpose()?;
-    let stats = kernels::Stats { targets: targets.to_vec(), temperature, reference };
-    hidden.apply_op2(weight, fused::TokenStats { vocabulary, stats, into: into.cloned() })
+    let kept = (hidden.track_op() || weight.track_op()).then(Default::default);
+    let reference = reference.map(|(h, w)| (h.detach(), w.detach()));
+    let op = fused::TokenStats { vocabulary, targets: targets.to_vec(), temperature, reference, into: into.cloned(), kept };
+    hidden.apply_op2(weight, op)
 }
 
 /// The number of positions in a cache is a multiple of this.
