@@ -162,7 +162,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             go(&args.recipe()?, &shared, measure, Show::Report)
         }
         Command::Show { path, problem, dropped, n } => {
-            let look = stage::show::Look { problem, dropped, n, json: shared.json };
+            let look = stage::show::Look { problem, dropped, n, json: shared.json, columns: columns() };
             print(&stage::show::show(&path, &look)?)
         }
     }
@@ -180,7 +180,7 @@ fn go(recipe: &str, shared: &Shared, work: impl FnOnce(&Run) -> Result<()>, show
     let recipe = config(Recipe::parse(recipe, &shared.overrides))?;
     let folder = shared.run.clone().unwrap_or_else(|| stage::default_folder(&recipe.name));
     if shared.plan {
-        return print(&stage::plan::plan(&recipe, &folder, shared.json)?);
+        return print(&stage::plan::plan(&recipe, &folder, shared.json, columns())?);
     }
     stage::watch_for_interrupts()?;
     let run = Run::open(folder, recipe, shared.force, Ui { json: shared.json, verbose: shared.verbose })?;
@@ -192,15 +192,19 @@ fn result(run: &Run, json: bool, show: Show) -> Result<String> {
     match show {
         Show::Report => {
             let report = report::Report::of(&run.dir)?;
-            Ok(if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir) })
+            Ok(if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir, columns()) })
         }
-        Show::Funnel => stage::show::funnel(&run.folder(stage::filter::FOLDER), json),
-        Show::Folder(stage) => stage::show::finished(run, stage, json),
+        Show::Funnel => stage::show::funnel(&run.folder(stage::filter::FOLDER), json, columns()),
+        Show::Folder(stage) => stage::show::finished(run, stage, json, columns()),
     }
 }
 
 fn read(path: &PathBuf) -> Result<String> {
     config(std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display())))
+}
+
+fn columns() -> usize {
+    stage::columns(std::io::stdout())
 }
 
 /// Prints to stdout; a reader that has gone away is not an error of ours.

@@ -10,6 +10,7 @@ use crate::metric::{Outcome, ci95, maj_at_n, mean};
 use crate::problem::Problem;
 use crate::publish;
 use crate::recipe::{EvaluationTask, Model, Recipe};
+use crate::report::text::plain_json;
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, SamplingParams};
@@ -109,8 +110,10 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
                 Ok(())
             } else {
                 Err(anyhow!(
-                    "{} was not measured as {task} would be here: {key} is {there} there and {here} here; give the same settings",
-                    folder.display()
+                    "{} was not measured as {task} would be here: {key} is {} there and {} here; give the same settings",
+                    folder.display(),
+                    plain_json(there),
+                    plain_json(&here)
                 ))
             })?;
         }
@@ -137,9 +140,9 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
 pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems: &[Arc<Problem>]) -> Result<Value> {
     let begin = Instant::now();
     let stage = format!("evaluation/{}-{}", candidate.name, task.name);
-    let hash = models::hash(run, &candidate.origin, candidate.role, candidate.model)?;
+    let model = models::identity(run, &candidate.origin, candidate.role, candidate.model)?;
     let extraction = run.recipe.problems.extraction;
-    let inputs = json!({"model": hash, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
+    let inputs = json!({"model": model, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
     let extent = json!({"problems": problems::identity(problems), "n": task.n});
     let folder = run.folder(&stage);
     let mut status = run.status(&stage, &inputs, &extent)?;

@@ -8,10 +8,10 @@ use crate::hub;
 use crate::model::{Config, KvCache, text::Text};
 use crate::publish;
 use crate::recipe::{Method, Model, Recipe};
+use crate::report::text::{self, size};
 use crate::tasks::Task;
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ const MODEL_BYTES: usize = 4;
 const STATE_BYTES: usize = 12;
 
 /// The plan as text or JSON.
-pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
+pub fn plan(recipe: &Recipe, run: &Path, json: bool, columns: usize) -> Result<String> {
     let stages = stages(recipe, run)?;
     let (memory, disk) = (available_memory(), available_disk(run));
     let rate = products_per_second();
@@ -59,38 +59,38 @@ pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
         });
         return Ok(serde_json::to_string_pretty(&value)? + "\n");
     }
-    let mut out = format!("# resolved recipe\n{}\n# plan: {}\n", recipe.to_toml(), run.display());
-    let width = stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    let title = text::wrap(&format!("# plan: {}", run.display()), columns, 2).join("\n");
+    let mut out = format!("# resolved recipe\n{}\n{title}\n", recipe.to_toml());
+    let width = stages.iter().map(|s| text::width(&s.name)).max().unwrap_or(0).min((columns / 2).max(16));
     for s in &stages {
         let memory = s.memory.map_or("memory unknown".to_owned(), |m| format!("{} of memory", size(m)));
         let time = s.seconds(rate).map_or("time unknown".to_owned(), |t| format!("about {}", duration(t)));
         let time = if s.name == filter::FOLDER { String::new() } else { format!("; {memory}; {time}") };
-        writeln!(out, "  {:<width$}  {:<5}  {}{time}", s.name, s.state, s.what)?;
+        let head = format!("  {}  {:<5}  ", text::column(&s.name, width), s.state);
+        text::beside(&head, &format!("{}{time}", s.what), columns).iter().for_each(|line| out += &format!("{line}\n"));
     }
+    let mut lines = Vec::new();
     let left: Vec<f64> = stages.iter().filter(|s| s.state != "done").filter_map(|s| s.seconds(rate)).collect();
     let left =
         if left.is_empty() { "unknown".to_owned() } else { format!("{} for what is known and not done", duration(left.iter().sum())) };
-    writeln!(out, "time: {left}; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length", rate / 1e9)?;
-    for id in downloads(recipe) {
-        writeln!(out, "download: {id} (not in the cache)")?;
-    }
-    for missing in missing_files(recipe) {
-        writeln!(out, "missing: {missing}")?;
-    }
+    lines.push(format!("time: {left}; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length", rate / 1e9));
+    lines.extend(downloads(recipe).iter().map(|id| format!("download: {id} (not in the cache)")));
+    lines.extend(missing_files(recipe).iter().map(|missing| format!("missing: {missing}")));
     let needed = disk_needed(&stages);
     if let Some(disk) = disk {
-        writeln!(out, "disk: up to {} for what is known, {} free where the run will be", size(needed), size(disk))?;
+        lines.push(format!("disk: up to {} for what is known, {} free where the run will be", size(needed), size(disk)));
         if needed > disk {
-            writeln!(out, "does not fit on the disk: choose another --run, or a smaller model or max_tokens")?;
+            lines.push("does not fit on the disk: choose another --run, or a smaller model or max_tokens".into());
         }
     }
     if let Some(memory) = memory {
-        writeln!(out, "memory: {} available", size(memory))?;
+        lines.push(format!("memory: {} available", size(memory)));
         let worst = stages.iter().filter(|s| s.state != "done").filter_map(|s| Some((s.memory?, s))).max_by_key(|(m, _)| *m);
         if let Some((need, stage)) = worst.filter(|(need, _)| *need > memory) {
-            writeln!(out, "does not fit: {} needs {}; {}", stage.name, size(need), advice(stage))?;
+            lines.push(format!("does not fit: {} needs {}; {}", stage.name, size(need), advice(stage)));
         }
     }
+    lines.iter().flat_map(|line| text::wrap(line, columns, 2)).for_each(|line| out += &format!("{line}\n"));
     Ok(out)
 }
 
@@ -274,13 +274,6 @@ fn available_disk(run: &Path) -> Option<usize> {
     let existing = run.ancestors().find(|p| p.exists()).filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statvfs(existing).ok()?;
     Some((stat.f_bavail * stat.f_frsize) as usize)
-}
-
-fn size(bytes: usize) -> String {
-    match bytes as f64 {
-        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
-        b => format!("{:.0} MB", (b / 1e6).max(1.0)),
-    }
 }
 
 fn duration(seconds: f64) -> String {

@@ -24,9 +24,9 @@ pub fn stage(run: &Run) -> Result<()> {
     let origin = models::last_folder(run, teacher, "teacher")?;
     let settings = &run.recipe.sample;
     let problems = ProblemSet::training(run, "sample")?.first(settings.problems, "sample.problems")?;
-    let hash = models::hash(run, &origin, "teacher", teacher)?;
+    let model = models::identity(run, &origin, "teacher", teacher)?;
     let inputs = json!({
-        "model": hash,
+        "model": model,
         "sampling": settings.params,
         "prompt": settings.prompt,
         "extraction": run.recipe.problems.extraction,

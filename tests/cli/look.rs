@@ -14,6 +14,8 @@ fn show_prints_runs_shards_problems_and_drops() {
         assert!(run.contains(part), "{part:?} is not in\n{run}");
     }
     assert_eq!(run.lines().filter(|l| l.split_whitespace().nth(1) == Some("done")).count(), 12, "{run}");
+    let evaluated: Vec<&str> = run.lines().filter_map(|l| l.trim().strip_prefix("evaluation/")?.split("-arithmetic").next()).collect();
+    assert_eq!(evaluated, ["base", "teacher", "student-base", "student-unfiltered", "student"], "{run}");
     let shards = show("run/traces -n 2");
     assert!(shards.starts_with("run/traces: traces of 24 rows in 1 shards, "), "{shards}");
     assert_eq!(shards.matches("── arithmetic/sample/").count(), 2, "{shards}");
@@ -38,11 +40,52 @@ fn show_prints_runs_shards_problems_and_drops() {
         1: error: no trace was dropped by "nonsense"; there are: finished (18)
     "#]]);
     place.distill("show run --problem nonsense").fails(expect![[r#"
-        1: error: no attempt at problem "nonsense" in run
+        1: error: no attempt at problem "nonsense" in run; ids are what `distill show run` prints before the #
     "#]]);
+    let file = "run/traces/00000.jsonl.zst";
+    assert_eq!(show(&format!("{file} --problem arithmetic/sample/3")).matches("── arithmetic/sample/3#").count(), 2);
+    place.distill(&format!("show {file} --dropped finished")).fails(expect![[r#"
+        1: error: run/traces/00000.jsonl.zst: no trace here was dropped; what a filter drops lies in corpus/dropped of its run: `distill show RUN --dropped finished`
+    "#]]);
+    let of_dropped = show("run/corpus/dropped/00000.jsonl.zst --dropped finished -n 1");
+    assert!(of_dropped.contains("   dropped: finished (length, asked for stop)"), "{of_dropped}");
     place.distill("show nothere").fails(expect![[r#"
         1: error: nothere does not exist; show wants a run directory, a folder of shards or a file of traces
     "#]]);
+}
+
+#[test]
+fn every_screen_keeps_to_the_columns() {
+    let place = Place::with_run();
+    let question = "what is ".to_owned() + &"1+".repeat(40) + "1";
+    place.write("long.jsonl", format!("{{\"question\": \"{question}\", \"answer\": 101}}\n"));
+    place.distill(&format!("sample --teacher {TEACHER} --problems long.jsonl --verify number -n 1 --max-tokens 4 --out long")).exits(0);
+    for columns in [60, 80, 140] {
+        for args in [
+            "show run",
+            "show run --dropped finished",
+            "show run --problem arithmetic/sample/3",
+            "show run/traces",
+            "show long",
+            "run --plan",
+        ] {
+            let mut command = place.command();
+            let output = place.output(args, command.args(args.split(' ')).env("COLUMNS", columns.to_string())).ok().stdout;
+            // The resolved recipe stands on top of a plan as it is in its file.
+            let screen = output.split("# plan").last().unwrap_or_default();
+            let longest = screen.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(longest <= columns && (args != "show run" || longest > columns - 24), "{args} at {columns}: {longest}\n{screen}");
+        }
+    }
+}
+
+#[test]
+fn a_model_is_structured_in_the_report() {
+    let place = Place::with_run();
+    let inputs = |stage: usize| place.json("run/report.json")["stages"][stage]["inputs"]["model"].clone();
+    let shape = serde_json::json!({"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 64, "positions": 128});
+    assert_eq!(inputs(0), serde_json::json!({"fresh": "teacher", "shape": shape, "seed": 0}));
+    assert_eq!(inputs(1), place.json("run/teacher/base/DONE")["model_hash"]);
 }
 
 #[test]
