@@ -38,6 +38,9 @@ pub fn stage(run: &Run) -> Result<()> {
     let candidates = candidates(run)?;
     for task in &run.recipe.evaluate.tasks {
         let problems = problems::evaluation(run, task)?;
+        if let Some(note) = problems::Origin::evaluation(&run.recipe.problems, task).note(&task.name) {
+            run.ui.say(&note);
+        }
         for candidate in &candidates {
             measure(run, candidate, task, &problems)?;
         }

@@ -2,7 +2,7 @@
 
 use super::collect::{Collection, capacity, extends};
 use super::models::{self, Loaded};
-use super::problems::{ProblemSet, identity};
+use super::problems::{Origin, ProblemSet, identity};
 use super::run::{Run, Status};
 use crate::key::Key;
 use crate::publish;
@@ -41,6 +41,9 @@ pub fn stage(run: &Run) -> Result<()> {
     }
     if status == Status::Done {
         return Ok(());
+    }
+    if let Some(note) = Origin::training(&run.recipe.problems).note(&run.recipe.problems.task) {
+        run.ui.say(&note);
     }
     let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, teacher, &origin, "teacher")?;
     let rollout = Rollout {
