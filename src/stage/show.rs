@@ -196,12 +196,12 @@ fn trace_text(trace: &Trace, columns: usize) -> String {
     let reference = if trace.gold.is_empty() { String::new() } else { format!("; reference {}", trace.gold) };
     let finish = json!(trace.finish);
     let finish = finish.as_str().unwrap_or_default();
-    let mut lines = vec![format!(
-        "── {}  {verdict}{reference}; {} tokens, {finish}; reward {:.2}",
-        trace.id,
-        thousands(trace.completion_tokens),
-        trace.reward()
-    )];
+    // General data is neither counted nor paid.
+    let counted = match (&trace.verdict, trace.completion_tokens) {
+        (None, 0) => String::new(),
+        (_, tokens) => format!("; {} tokens, {finish}; reward {:.2}", thousands(tokens), trace.reward()),
+    };
+    let mut lines = vec![format!("── {}  {verdict}{reference}{counted}", trace.id)];
     if let Some(reason) = trace.other.get("dropped").and_then(|v| serde_json::from_value::<Reason>(v.clone()).ok()) {
         lines.push(format!("   dropped: {}", text::reason(&reason)));
     }

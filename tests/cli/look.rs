@@ -79,6 +79,46 @@ fn every_screen_keeps_to_the_columns() {
     }
 }
 
+/// Chats as SFT trainers store them, alone and beside traces.
+#[test]
+fn chats_are_shown_and_learnt_from() {
+    let place = Place::with_run();
+    let general = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/general.jsonl");
+    let shown = place.distill(&format!("show {} -n 30", general.display())).ok().stdout;
+    assert_eq!(shown.matches("── general/").count(), 10, "{shown}");
+    assert!(shown.contains("── general/1#0  not judged\nHow do I keep basil alive"), "{shown}");
+    let chat =
+        r#"{"messages": [{"role": "user", "content": "what is 1+1"}, {"role": "assistant", "content": "<think>1+1 is 2</think>2"}]}"#;
+    place.write("mixed.jsonl", format!("{chat}\n{}\n", place.lines("run/traces").join("\n")));
+    let train = "train-student --student run/student/base --traces mixed.jsonl --out mixed --set student.phase[0].steps=2";
+    let trained = place.distill(train).ok();
+    assert!(trained.stdout.starts_with("mixed/student/sft: examples 25, "), "{trained:?}");
+}
+
+/// Where a person names a known task and no file, the full training file is taken if it is there, and what was taken is said.
+#[test]
+fn the_file_of_a_known_task_is_found_and_named() {
+    let place = Place::with_run();
+    let sample = |out: &str, data: Option<&str>| {
+        let args = format!("sample --teacher {TEACHER} --task gsm8k --limit 1 -n 1 --max-tokens 4 --out {out}");
+        let mut command = place.command();
+        command.args(args.split(' '));
+        if let Some(folder) = data {
+            command.env("DISTILL_DATA", place.path(folder));
+        }
+        place.output(&args, &mut command)
+    };
+    place.write("data/gsm8k_test.jsonl", "{\"question\": \"what is 2+2\", \"answer\": \"#### 4\"}\n");
+    let missing = sample("missing", Some("data")).exits(78);
+    assert!(missing.stderr.contains("no gsm8k_train.jsonl in HERE/data for the task gsm8k"), "{missing:?}");
+    place.write("data/gsm8k_train.jsonl", "{\"question\": \"what is 3+2\", \"answer\": \"#### 5\"}\n");
+    let full = sample("full", Some("data")).ok();
+    assert_eq!(full.stderr, "gsm8k: problems of HERE/data/gsm8k_train.jsonl\n");
+    assert_eq!(place.traces("full/traces")[0].question, "what is 3+2");
+    let plan = format!("sample --teacher {TEACHER} --task gsm8k --plan --json");
+    assert!(place.distill(&plan).ok().json()["stages"][0]["what"].as_str().expect("text").starts_with("20 problems"));
+}
+
 #[test]
 fn a_model_is_structured_in_the_report() {
     let place = Place::with_run();
