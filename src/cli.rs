@@ -4,12 +4,12 @@ mod standalone;
 
 use crate::hub;
 use crate::publish::Busy;
-use crate::recipe::{Recipe, TINY};
+use crate::recipe::{Draft, Recipe, TINY, check_pair};
 use crate::report;
 use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// From a teacher and checkable problems to a verified trace corpus and a student, and a report of how close it comes.
@@ -26,15 +26,16 @@ struct Cli {
 
 /// Flags that every command knows.
 #[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Options of every command")]
 struct Shared {
     /// Run directory [default: runs/<name of the recipe>]
     #[arg(long, visible_alias = "out", global = true, value_name = "DIR")]
     run: Option<PathBuf>,
     /// Set a key of the recipe, such as sample.n=8 or student.phase[0].steps=100 (repeatable)
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = pair)]
     overrides: Vec<String>,
     /// Threads of computation [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), allow_negative_numbers = true)]
     threads: Option<u16>,
     /// Say what would be done and what it needs, and do nothing
     #[arg(long, global = true)]
@@ -53,7 +54,10 @@ struct Shared {
 #[derive(Subcommand)]
 enum Command {
     /// The whole pipeline, skipping what is done [default recipe: the embedded tiny one]
-    Run { recipe: Option<PathBuf> },
+    Run {
+        /// A recipe (.toml); without one, the embedded tiny recipe
+        recipe: Option<PathBuf>,
+    },
     /// The teacher's phases
     TrainTeacher(standalone::TrainTeacher),
     /// Attempts of the teacher at the problems, verified, into DIR/traces
@@ -76,9 +80,13 @@ enum Command {
         #[arg(long, value_name = "RULE")]
         dropped: Option<String>,
         /// How many traces to print
-        #[arg(short, default_value_t = 3)]
-        n: usize,
+        #[arg(short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..), allow_negative_numbers = true)]
+        n: u32,
     },
+}
+
+fn pair(text: &str) -> Result<String, String> {
+    check_pair(text).map(|()| text.to_owned())
 }
 
 /// Runs the program. To be called before any other thread is started.
@@ -145,22 +153,31 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Run { recipe } => {
             let recipe = match recipe {
                 Some(path) => read(&path)?,
-                None => TINY.to_owned(),
+                None => Draft { text: TINY.to_owned(), ..Draft::default() },
             };
-            go(&recipe, &shared, stage::run_all, Show::Report)
+            Job { recipe, needs: Needs::Model, stages: &[""], show: Show::Report }.go(&shared, stage::run_all)
         }
-        Command::TrainTeacher(args) => go(&args.recipe()?, &shared, stage::phase::teacher, Show::Folder("teacher")),
-        Command::Sample(args) => go(&args.recipe()?, &shared, stage::sample::stage, Show::Folder(stage::sample::FOLDER)),
+        Command::TrainTeacher(args) => {
+            let job = Job { recipe: args.recipe()?, needs: Needs::Teacher, stages: &["teacher/"], show: Show::Folder("teacher") };
+            job.go(&shared, stage::phase::teacher)
+        }
+        Command::Sample(args) => {
+            let show = Show::Folder(stage::sample::FOLDER);
+            let job = Job { recipe: args.recipe()?, needs: Needs::Teacher, stages: &[stage::sample::FOLDER], show };
+            job.go(&shared, stage::sample::stage)
+        }
         Command::Filter(args) => {
             let input = args.input();
-            go(&args.recipe()?, &shared, |run| stage::filter::stage(run, input.as_deref()), Show::Funnel)
+            let job = Job { recipe: args.recipe()?, needs: Needs::Nothing, stages: &[stage::filter::FOLDER], show: Show::Funnel };
+            job.go(&shared, |run| stage::filter::stage(run, input.as_deref()))
         }
         Command::TrainStudent(args) => {
             let train = |run: &Run| {
                 stage::phase::student(run)?;
                 stage::phase::controls(run)
             };
-            go(&args.recipe()?, &shared, train, Show::Folder("student"))
+            let stages = &["student/", "controls/"];
+            Job { recipe: args.recipe()?, needs: Needs::Student, stages, show: Show::Folder("student") }.go(&shared, train)
         }
         Command::Evaluate(args) => {
             let stored = args.stored_evaluations();
@@ -169,10 +186,11 @@ fn dispatch(cli: Cli) -> Result<()> {
                 stage::evaluate::stage(run)?;
                 report::write(&run.dir).map(|_| ())
             };
-            go(&args.recipe()?, &shared, measure, Show::Report)
+            let needs = if stored.is_empty() { Needs::ModelAndTasks } else { Needs::Nothing };
+            Job { recipe: args.recipe()?, needs, stages: &["evaluation/"], show: Show::Report }.go(&shared, measure)
         }
         Command::Show { path, problem, dropped, n } => {
-            let look = stage::show::Look { problem, dropped, n, json: shared.json };
+            let look = stage::show::Look { problem, dropped, n: n as usize, json: shared.json, columns: columns() };
             print(&stage::show::show(&path, &look)?)
         }
     }
@@ -185,32 +203,76 @@ enum Show {
     Folder(&'static str),
 }
 
-/// Parses a recipe, opens its run directory and does the work, or says what the work would be.
-fn go(recipe: &str, shared: &Shared, work: impl FnOnce(&Run) -> Result<()>, show: Show) -> Result<()> {
-    let recipe = config(Recipe::parse(recipe, &shared.overrides))?;
-    let folder = shared.run.clone().unwrap_or_else(|| stage::default_folder(&recipe.name));
-    if shared.plan {
-        return print(&stage::plan::plan(&recipe, &folder, shared.json)?);
+/// What a recipe must have for a command to have anything to do.
+#[derive(Clone, Copy, PartialEq)]
+enum Needs {
+    Nothing,
+    Teacher,
+    Student,
+    Model,
+    ModelAndTasks,
+}
+
+impl Needs {
+    fn check(self, recipe: &Recipe, name: &str) -> Result<()> {
+        let (teacher, student) = (recipe.teacher.is_some(), recipe.student.is_some());
+        let missing = match self {
+            Self::Teacher if !teacher => "[teacher] is missing: this command works with a teacher",
+            Self::Student if !student => "[student] is missing: this command works with a student",
+            Self::Model | Self::ModelAndTasks if !teacher && !student => {
+                "neither [teacher] nor [student] is there: name a model in one of them"
+            }
+            Self::ModelAndTasks if recipe.evaluate.tasks.is_empty() => "[evaluate] is missing: name what to measure on in evaluate.tasks",
+            _ => return Ok(()),
+        };
+        config(Err(if name.is_empty() { anyhow!(missing) } else { anyhow!("{name}: {missing}") }))
     }
-    stage::watch_for_interrupts()?;
-    let run = Run::open(folder, recipe, shared.force, Ui { json: shared.json, verbose: shared.verbose })?;
-    work(&run)?;
-    print(&result(&run, shared.json, show)?)
+}
+
+/// A recipe and what a command makes of it.
+struct Job<'a> {
+    recipe: Draft,
+    needs: Needs,
+    /// What the folders of the command's stages begin with.
+    stages: &'a [&'a str],
+    show: Show,
+}
+
+impl Job<'_> {
+    /// Parses the recipe, opens its run directory and does the work, or says what the work would be.
+    fn go(self, shared: &Shared, work: impl FnOnce(&Run) -> Result<()>) -> Result<()> {
+        let recipe = config(self.recipe.parse(&shared.overrides))?;
+        self.needs.check(&recipe, &self.recipe.name)?;
+        let folder = shared.run.clone().unwrap_or_else(|| stage::default_folder(&recipe.name));
+        if shared.plan {
+            let ask = stage::plan::Ask { stages: self.stages, json: shared.json, columns: columns() };
+            return print(&stage::plan::plan(&recipe, &folder, &ask)?);
+        }
+        stage::watch_for_interrupts()?;
+        let run = Run::open(folder, recipe, shared.force, Ui { json: shared.json, verbose: shared.verbose })?;
+        work(&run)?;
+        print(&result(&run, shared.json, self.show)?)
+    }
 }
 
 fn result(run: &Run, json: bool, show: Show) -> Result<String> {
     match show {
         Show::Report => {
             let report = report::Report::of(&run.dir)?;
-            Ok(if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir) })
+            Ok(if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir, columns()) })
         }
-        Show::Funnel => stage::show::funnel(&run.folder(stage::filter::FOLDER), json),
-        Show::Folder(stage) => stage::show::finished(run, stage, json),
+        Show::Funnel => stage::show::funnel(&run.folder(stage::filter::FOLDER), json, columns()),
+        Show::Folder(stage) => stage::show::finished(run, stage, json, columns()),
     }
 }
 
-fn read(path: &PathBuf) -> Result<String> {
-    config(std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display())))
+fn read(path: &Path) -> Result<Draft> {
+    let text = config(std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display())))?;
+    Ok(Draft { text, name: path.display().to_string(), flags: &[] })
+}
+
+fn columns() -> usize {
+    stage::columns(std::io::stdout())
 }
 
 /// Prints to stdout; a reader that has gone away is not an error of ours.

@@ -163,7 +163,46 @@ pub struct Trace {
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
+/// A chat as SFT trainers store it: general data, which nobody has judged.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chat {
+    messages: Vec<Message>,
+}
+
 impl Trace {
+    /// A line that holds `messages` and nothing else, as the trace that it stands for: the last message is the response, and there is no reference,
+    /// verdict, reward or count of tokens. `name` becomes the name of its problem. `None` for any other line.
+    pub fn of_chat(line: &[u8], name: String) -> Option<Self> {
+        let Chat { messages } = serde_json::from_slice(line).ok()?;
+        let response = messages.last().filter(|last| last.role == "assistant")?.content.clone();
+        let question = messages.iter().rfind(|message| message.role == "user")?.content.clone();
+        let target = crate::problem::Language::of_question(&question);
+        let problem = ProblemId(name);
+        Some(Self {
+            id: Self::id_of(&problem, 0),
+            problem,
+            attempt: 0,
+            task: "general".into(),
+            question,
+            gold: String::new(),
+            messages,
+            response,
+            answer: None,
+            verdict: None,
+            rewards: serde_json::Map::new(),
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            finish: FinishReason::Stop,
+            logprob: None,
+            language: LanguageShare { target, share: 1.0 },
+            source: 0,
+            attempts: None,
+            passes: None,
+            other: serde_json::Map::new(),
+        })
+    }
+
     /// The name of an attempt.
     pub fn id_of(problem: &ProblemId, attempt: u32) -> String {
         format!("{problem}#{attempt}")
@@ -184,4 +223,27 @@ impl Trace {
 pub struct Group {
     pub problem: ProblemId,
     pub traces: Vec<Trace>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_is_a_trace_that_nobody_judged() {
+        let line = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "什么?"}, {"role": "assistant", "content": "a"}]}"#;
+        let trace = Trace::of_chat(line.as_bytes(), "general/3".into()).expect("a chat");
+        assert_eq!((trace.id.as_str(), trace.question.as_str(), trace.response.as_str()), ("general/3#0", "什么?", "a"));
+        assert_eq!((trace.verdict, trace.messages.len(), trace.finish), (None, 3, FinishReason::Stop));
+        for other in [
+            r#"{"messages": []}"#,
+            r#"{"messages": [{"role": "user", "content": "q"}]}"#,
+            r#"{"messages": [{"role": "assistant", "content": "a"}]}"#,
+            r#"{"id": "x#0", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#,
+            r#"{"question": "q"}"#,
+            "{",
+        ] {
+            assert!(Trace::of_chat(other.as_bytes(), "x".into()).is_none(), "{other}");
+        }
+    }
 }

@@ -1,25 +1,64 @@
 //! Stages without a recipe file: flags become a recipe, so that there is one way to run a stage.
 
+use crate::recipe::Draft;
 use crate::stage::{config, show};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
+
+/// Keys of the recipe that flags give, for messages.
+const FLAGS: [(&str, &str); 17] = [
+    ("problems.file", "--problems"),
+    ("problems.task", "--task"),
+    ("problems.fields", "--fields"),
+    ("problems.verify", "--verify"),
+    ("teacher.model", "--teacher"),
+    ("student.model", "--student"),
+    ("evaluate.tasks", "--tasks"),
+    ("sample.n", "-n"),
+    ("sample.temperature", "--temperature"),
+    ("sample.top_p", "--top-p"),
+    ("sample.max_tokens", "--max-tokens"),
+    ("sample.prompt", "--prompt"),
+    ("evaluate.n", "-n"),
+    ("evaluate.temperature", "--temperature"),
+    ("evaluate.top_p", "--top-p"),
+    ("evaluate.max_tokens", "--max-tokens"),
+    ("evaluate.prompt", "--prompt"),
+];
+
+/// At least one, in words that also fit a negative number.
+fn at_least_1() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+/// `question=prompt,answer=target`.
+fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |pair: &str| match pair.split_once('=').map(|(key, name)| (key.trim(), name.trim())) {
+        Some((key @ ("question" | "answer" | "id"), name)) if !name.is_empty() => Ok((key.to_owned(), name.to_owned())),
+        _ => Err(format!("{pair:?} is none of question=NAME, answer=NAME, id=NAME")),
+    };
+    text.split(',').map(pair).collect()
+}
 
 /// Problems on the command line.
 #[derive(Args, Clone, Default)]
 struct ProblemFlags {
-    /// JSONL of your own problems (problems.file)
+    /// JSONL of your own problems, or of a task that --task names (problems.file)
     #[arg(long, value_name = "FILE")]
     problems: Option<PathBuf>,
-    /// A task known by name: gsm8k, math500, aime24, arithmetic, countdown, knights, … (problems.task)
+    /// A task known by name: gsm8k, math500, aime24, arithmetic, countdown, knights, … (problems.task). Without --problems, arithmetic, countdown and knights
+    /// are generated; of the others the training file in the folder DISTILL_DATA is taken (gsm8k_train.jsonl, math_train.jsonl, aime_1983_2023.jsonl), or,
+    /// where that variable is not set, 20 problems of our own. What was taken is said on stderr
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
-    /// Fields of your JSONL: question=prompt,answer=target (problems.fields)
-    #[arg(long, value_name = "question=…,answer=…")]
-    fields: Option<String>,
-    /// How answers are checked: number, math, countdown, knights (problems.verify)
-    #[arg(long, value_name = "CHECK")]
+    /// Fields of your JSONL: question=prompt,answer=target, and id=key if it has ids (problems.fields); a known task has its own
+    #[arg(long, value_name = "question=…,answer=…", value_parser = fields, conflicts_with = "task")]
+    fields: Option<std::vec::Vec<(String, String)>>,
+    /// How the answers of your problems are checked: number, math, countdown, knights (problems.verify); a known task has its own
+    #[arg(long, value_name = "CHECK", conflicts_with = "task")]
     verify: Option<String>,
 }
 
@@ -32,12 +71,7 @@ impl ProblemFlags {
         put(&mut table, "task", &self.task);
         put(&mut table, "verify", &self.verify);
         if let Some(fields) = &self.fields {
-            let mut named = Table::new();
-            for pair in fields.split(',') {
-                let (key, value) =
-                    pair.split_once('=').with_context(|| format!("--fields wants question=NAME,answer=NAME, got {pair:?}"))?;
-                named.insert(key.trim().to_owned(), value.trim().into());
-            }
+            let named: Table = fields.iter().map(|(key, name)| (key.clone(), name.as_str().into())).collect();
             table.insert("fields".into(), named.into());
         }
         if !table.is_empty() {
@@ -50,21 +84,23 @@ impl ProblemFlags {
 /// Sampling settings on the command line.
 #[derive(Args, Clone, Default)]
 struct SamplingFlags {
-    /// Attempts at each problem (sample.n, evaluate.n)
-    #[arg(short)]
+    /// Attempts at each problem (sample.n, evaluate.n) [default: 4 to sample, 1 to evaluate]
+    #[arg(short, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
     n: Option<u32>,
-    #[arg(long)]
+    /// Sampling temperature; 0 takes the likeliest token (sample.temperature, evaluate.temperature) [default: 1]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
-    #[arg(long)]
+    /// Sample from the likeliest tokens that hold this share, in (0, 1] (sample.top_p, evaluate.top_p) [default: 1, all tokens]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f64>,
-    /// New tokens at most
-    #[arg(long)]
+    /// New tokens at most (sample.max_tokens, evaluate.max_tokens) [default: 2048]
+    #[arg(long, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
     max_tokens: Option<u32>,
-    /// How the question is put: plain, r1, r1-zero, logic-rl
-    #[arg(long)]
+    /// How the question is put: plain, r1, r1-zero, logic-rl (sample.prompt, evaluate.prompt) [default: plain]
+    #[arg(long, value_name = "STYLE")]
     prompt: Option<String>,
-    /// Problems at most (sample.problems, evaluate.problems)
-    #[arg(long)]
+    /// Problems at most, the first ones (sample.problems, evaluate.problems) [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
     limit: Option<u32>,
 }
 
@@ -83,7 +119,7 @@ impl SamplingFlags {
 
 #[derive(Args)]
 pub struct TrainTeacher {
-    /// A recipe; or give the flags below
+    /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["teacher", "ProblemFlags"])]
     recipe: Option<PathBuf>,
     /// Folder or Hub id of the teacher, to be trained with GRPO (teacher.model)
@@ -94,7 +130,7 @@ pub struct TrainTeacher {
 }
 
 impl TrainTeacher {
-    pub fn recipe(&self) -> Result<String> {
+    pub fn recipe(&self) -> Result<Draft> {
         recipe_or(&self.recipe, "train-teacher", |recipe| {
             let teacher = self.teacher.as_ref().context("train-teacher needs a RECIPE or --teacher MODEL")?;
             let mut table = model(teacher, "teacher")?;
@@ -107,7 +143,7 @@ impl TrainTeacher {
 
 #[derive(Args)]
 pub struct Sample {
-    /// A recipe; or give the flags below
+    /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["teacher", "ProblemFlags", "SamplingFlags"])]
     recipe: Option<PathBuf>,
     /// Folder or Hub id of the teacher (teacher.model)
@@ -120,7 +156,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn recipe(&self) -> Result<String> {
+    pub fn recipe(&self) -> Result<Draft> {
         recipe_or(&self.recipe, "sample", |recipe| {
             let teacher = self.teacher.as_ref().context("sample needs a RECIPE or --teacher MODEL")?;
             recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
@@ -142,7 +178,7 @@ impl Filter {
         (!is_recipe(&self.input)).then(|| self.input.clone())
     }
 
-    pub fn recipe(&self) -> Result<String> {
+    pub fn recipe(&self) -> Result<Draft> {
         let path = is_recipe(&self.input).then(|| self.input.clone());
         recipe_or(&path, "filter", |recipe| {
             let rules = ["correct", "finished", "exact_duplicate"];
@@ -155,7 +191,7 @@ impl Filter {
 
 #[derive(Args)]
 pub struct TrainStudent {
-    /// A recipe; or give the flags below
+    /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["student", "traces"])]
     recipe: Option<PathBuf>,
     /// Folder or Hub id of the student (student.model)
@@ -167,7 +203,7 @@ pub struct TrainStudent {
 }
 
 impl TrainStudent {
-    pub fn recipe(&self) -> Result<String> {
+    pub fn recipe(&self) -> Result<Draft> {
         recipe_or(&self.recipe, "train-student", |recipe| {
             let student = self.student.as_ref().context("train-student needs a RECIPE or --student MODEL")?;
             let traces = self.traces.as_ref().context("train-student needs --traces SHARDS")?;
@@ -181,7 +217,7 @@ impl TrainStudent {
 
 #[derive(Args)]
 pub struct Evaluate {
-    /// A recipe; or give the flags below
+    /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["student", "teacher", "tasks", "ProblemFlags", "SamplingFlags"])]
     recipe: Option<PathBuf>,
     /// Folder, Hub id or run directory of the student (student.model)
@@ -190,7 +226,8 @@ pub struct Evaluate {
     /// Folder, Hub id or run directory of the teacher, or a stored evaluation of it (teacher.model)
     #[arg(long, value_name = "MODEL")]
     teacher: Option<String>,
-    /// Names of tasks, with commas (evaluate.tasks)
+    /// Names of tasks, with commas (evaluate.tasks): gsm8k, math500, aime24, … are read from the folder DISTILL_DATA (gsm8k_test.jsonl, …), or are 20
+    /// problems of our own where it is not set; arithmetic, countdown and knights are generated
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required_unless_present_any = ["recipe", "problems"])]
     tasks: Vec<String>,
     #[command(flatten)]
@@ -205,7 +242,7 @@ impl Evaluate {
         self.teacher.iter().map(PathBuf::from).filter(|p| p.join("results.jsonl").exists()).collect()
     }
 
-    pub fn recipe(&self) -> Result<String> {
+    pub fn recipe(&self) -> Result<Draft> {
         recipe_or(&self.recipe, "evaluate", |recipe| {
             if let Some(student) = &self.student {
                 recipe.insert("student".into(), model(student, "student")?.into());
@@ -223,16 +260,15 @@ impl Evaluate {
     }
 }
 
-/// The text of a recipe file, or of a recipe made from flags under the command's name.
-fn recipe_or(path: &Option<PathBuf>, name: &str, build: impl FnOnce(&mut Table) -> Result<()>) -> Result<String> {
-    config(match path {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display())),
-        None => {
-            let mut recipe = Table::new();
-            recipe.insert("name".into(), name.into());
-            build(&mut recipe).and_then(|()| toml::to_string(&recipe).context("cannot write the flags as a recipe"))
-        }
-    })
+/// A recipe file, or a recipe made from flags under the command's name.
+fn recipe_or(path: &Option<PathBuf>, name: &str, build: impl FnOnce(&mut Table) -> Result<()>) -> Result<Draft> {
+    if let Some(path) = path {
+        return super::read(path);
+    }
+    let mut recipe = Table::new();
+    recipe.insert("name".into(), name.into());
+    let text = build(&mut recipe).and_then(|()| toml::to_string(&recipe).context("cannot write the flags as a recipe"));
+    Ok(Draft { text: config(text)?, name: String::new(), flags: &FLAGS })
 }
 
 /// `[teacher]` or `[student]` for a folder, a Hub id, or a run directory, whose last model of that role is meant.

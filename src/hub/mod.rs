@@ -50,6 +50,11 @@ pub fn model(id_or_path: &str, revision: Option<&str>, access: Access) -> Result
     Hub::from_env(access).find(RepoType::Model, id_or_path, revision, &model_files)
 }
 
+/// A model's folder that holds at least `config.json`, where no download is needed for it; the weights may be missing.
+pub fn cached_config(id_or_path: &str, revision: Option<&str>) -> Option<PathBuf> {
+    Hub::from_env(Access::CACHE).find(RepoType::Model, id_or_path, revision, &|_, take| take("config.json").map(drop)).ok()
+}
+
 /// The folder (or file) of a data set: an existing path as it is, or those files of `org/name[@revision]` that `wanted` accepts by name.
 pub fn dataset(id_or_path: &str, revision: Option<&str>, wanted: impl Fn(&str) -> bool, access: Access) -> Result<PathBuf> {
     Hub::from_env(access).find(RepoType::Dataset, id_or_path, revision, &|names, take| dataset_files(names, take, &wanted))

@@ -4,10 +4,13 @@
 //! written and what it means; it neither opens models nor knows where stages keep their files.
 
 mod classes;
+mod draft;
 mod phases;
 mod table;
+mod value;
 
 pub use classes::{Change, Class, changes};
+pub use draft::{Draft, check_pair};
 pub use phases::{Grpo, Method, Phase, Sft};
 
 use crate::filter::FilterSettings;
@@ -18,10 +21,8 @@ use crate::sampler::SamplingParams;
 use crate::tasks::cold_start::Corruption;
 use crate::tasks::{Check, Fields, Task};
 use crate::verify::Extraction;
-use anyhow::{Context, Result, bail};
-use std::cell::RefCell;
+use anyhow::{Context, Result};
 use std::path::PathBuf;
-use std::rc::Rc;
 use table::Table;
 
 /// The recipe that runs without arguments.
@@ -163,20 +164,7 @@ pub struct Execution {
 impl Recipe {
     /// Reads a recipe; `overrides` are `key=value` pairs whose keys are paths such as `sample.n` or `student.phase[0].steps`.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
-        let mut root: toml::Table = text.parse().context("the recipe is not valid TOML")?;
-        for pair in overrides {
-            set(&mut root, pair)?;
-        }
-        let problems = Rc::new(RefCell::new(Vec::new()));
-        let mut table = Table::root(root, problems.clone());
-        let recipe = read(&mut table);
-        let resolved = table.finish();
-        let problems = problems.borrow();
-        match problems.len() {
-            0 => Ok(Self { resolved, ..recipe }),
-            1 => bail!("{}", problems[0]),
-            n => bail!("the recipe has {n} problems:\n  {}", problems.join("\n  ")),
-        }
+        Draft { text: text.to_owned(), ..Draft::default() }.parse(overrides)
     }
 
     /// The resolved recipe as TOML.
@@ -221,6 +209,7 @@ fn read(t: &mut Table) -> Recipe {
         execution: t.table("execution", read_execution).unwrap_or_else(default_execution),
         resolved: toml::Table::new(),
     };
+    t.refuse_unknown();
     check_whole(t, &recipe);
     recipe
 }
@@ -238,10 +227,10 @@ fn check_whole(t: &Table, recipe: &Recipe) {
             if !names.insert(&phase.name) {
                 t.problem(format!("{who}.phase: two phases are named {:?}; give one a name of its own", phase.name));
             }
-            if phase.uses_cold_start() && recipe.cold_start.is_none() {
+            if phase.uses_cold_start() && recipe.cold_start.is_none() && t.is_sound("cold_start") {
                 t.problem(format!("{who}.phase {:?} trains on the cold start, but [cold_start] is missing", phase.name));
             }
-            if who == "teacher" && phase.uses_corpus() {
+            if who == "teacher" && phase.uses_corpus() && t.is_sound("teacher.phase") {
                 t.problem(format!("teacher.phase {:?} trains on the corpus, which the teacher has yet to make; set data", phase.name));
             }
         }
@@ -249,7 +238,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if recipe.teacher.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
         t.problem("teacher.template: the teacher has its own; student.template can be \"teacher\"".into());
     }
-    if recipe.teacher.is_none() && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
+    if recipe.teacher.is_none() && t.is_sound("teacher") && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
         t.problem("student.template is \"teacher\", but [teacher] is missing".into());
     }
     if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
@@ -258,7 +247,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if let Some(name) = twice(recipe.evaluate.tasks.iter().map(|task| &task.name)) {
         t.problem(format!("evaluate.tasks: {name:?} is there twice"));
     }
-    if let Some(control) = recipe.controls.first() {
+    if let Some(control) = recipe.controls.first().filter(|_| t.is_sound("student")) {
         let corpus_phase = recipe.student.as_ref().and_then(|m| Some((m, m.phases.iter().position(Phase::uses_corpus)?)));
         match corpus_phase {
             None => t.problem(format!("control {:?} copies the student's phase on the corpus, but there is none", control.name)),
@@ -270,14 +259,16 @@ fn check_whole(t: &Table, recipe: &Recipe) {
         }
     }
     let trains = recipe.teacher.iter().chain(&recipe.student).any(|m| !m.phases.is_empty());
-    for task in recipe.evaluate.tasks.iter().filter(|task| trains && task.file.is_none() && !is_task(&task.name)) {
+    let unknown = |task: &&EvaluationTask| trains && task.file.is_none() && !is_task(&task.name);
+    for task in recipe.evaluate.tasks.iter().filter(unknown).filter(|_| t.is_sound("evaluate")) {
         t.problem(format!("evaluate.{0}.file is missing: {0:?} would be measured on the problems that this recipe trains on", task.name));
     }
     let asks = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(Phase::is_grpo);
-    if asks && recipe.problems.task.is_empty() {
+    if asks && recipe.problems.task.is_empty() && t.is_sound("problems") {
         t.problem("[problems] is missing: name a task or a file".into());
     }
-    if recipe.cold_start.is_some() && !["arithmetic", "countdown-tiny"].contains(&recipe.problems.task.as_str()) {
+    let can_start = ["arithmetic", "countdown-tiny"].contains(&recipe.problems.task.as_str());
+    if recipe.cold_start.is_some() && !can_start && t.is_sound("problems") {
         t.problem(format!("[cold_start] can make traces for arithmetic and countdown-tiny only, not {:?}", recipe.problems.task));
     }
 }
@@ -337,7 +328,7 @@ fn read_problems(t: &mut Table) -> Problems {
         _ => None,
     };
     match range {
-        _ if problems.levels.is_empty() => {}
+        _ if problems.levels.is_empty() || !t.is_sound("task") || !t.is_sound("file") => {}
         Some((low, high)) if problems.file.is_none() => {
             let fits = problems.levels.iter().all(|level| (low..=high).contains(level));
             t.check("levels", fits, &format!("from {low} to {high} for {}", problems.task), format!("{:?}", problems.levels));
@@ -345,7 +336,9 @@ fn read_problems(t: &mut Table) -> Problems {
         _ => t.problem(format!("{}: only arithmetic, countdown and knights are generated by level", t.path("levels"))),
     }
     let known = is_task(&problems.task);
-    if problems.task.is_empty() {
+    if !(t.is_sound("task") && t.is_sound("file")) {
+        // What is missing beside them would only follow.
+    } else if problems.task.is_empty() {
         t.problem(format!("{} is missing: name a task ({}) or a file", t.path("task"), task_names()));
     } else if problems.file.is_none() && !known {
         t.problem(format!("{}: {:?} is not a task ({}) and no file is given", t.path("task"), problems.task, task_names()));
@@ -371,9 +364,11 @@ fn read_model(t: &mut Table) -> Model {
     if model.template == TemplateOf::Teacher && fresh {
         t.problem(format!("{}: a fresh model has the embedded tokenizer and its template", t.path("template")));
     }
-    if fresh != model.shape.is_some() && !model.model.is_empty() {
-        let text = if fresh { "a fresh model needs [shape]" } else { "[shape] is for model = \"fresh\" only: a checkpoint has its own" };
-        t.problem(format!("{}: {text}", t.path("shape")));
+    if fresh && model.shape.is_none() && t.is_sound("shape") {
+        t.problem(format!("{} is missing: a fresh model needs one", t.path("shape")));
+    }
+    if !fresh && model.shape.is_some() && t.is_sound("model") {
+        t.problem(format!("{}: it is for model = \"fresh\" only, a checkpoint has its own", t.path("shape")));
     }
     model
 }
@@ -432,7 +427,7 @@ fn read_filter(t: &mut Table) -> FilterSettings {
 
 fn read_evaluate(t: &mut Table) -> Evaluate {
     let names: Vec<String> = t.required("tasks", "a list of task names");
-    let defaults = EvaluationTask {
+    let mut defaults = EvaluationTask {
         name: String::new(),
         file: None,
         problems: t.or("problems", 0),
@@ -440,21 +435,37 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
         prompt: t.or("prompt", PromptStyle::Plain),
         params: read_params(t, SamplingParams::at(1.0, 2048)),
     };
-    let tasks = t.named(&names, |name, t| EvaluationTask {
-        name: name.to_owned(),
-        file: t.optional("file"),
-        problems: t.or("problems", defaults.problems),
-        n: t.or("n", defaults.n),
-        prompt: t.or("prompt", defaults.prompt),
-        params: read_params(t, defaults.params.clone()),
+    t.check("n", defaults.n > 0, "at least 1", defaults.n);
+    let keys = ["temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "n"];
+    if !keys.iter().all(|key| t.is_sound(key)) {
+        // What is wrong for all tasks is said once.
+        (defaults.n, defaults.params) = (1, SamplingParams::at(1.0, 2048));
+    }
+    let tasks = t.named(&names, |name, t| {
+        let task = EvaluationTask {
+            name: name.to_owned(),
+            file: t.optional("file"),
+            problems: t.or("problems", defaults.problems),
+            n: t.or("n", defaults.n),
+            prompt: t.or("prompt", defaults.prompt),
+            params: read_params(t, defaults.params.clone()),
+        };
+        t.check("n", task.n > 0, "at least 1", task.n);
+        task
     });
     for task in &tasks {
         t.check("tasks", is_plain(&task.name), "names of letters, digits, '-', '_' or '.'", format!("{:?}", task.name));
-        if task.file.is_none() && !is_task(&task.name) && task.name != "own" {
+        let file_is_wrong = !t.is_sound(&format!("{}.file", task.name));
+        if task.file.is_none() && !is_task(&task.name) && task.name != "own" && !file_is_wrong {
             t.problem(format!("{}: {:?} is not a task ({}); give it a file", t.path("tasks"), task.name, task_names()));
         }
-        t.check("n", task.n > 0, "at least 1", task.n);
     }
+    if t.is_sound("tasks") {
+        for name in t.tables_left() {
+            t.problem(format!("{}: {} does not name this task", t.path(&name), t.path("tasks")));
+        }
+    }
+    t.pass_over(|_, value| value.is_table());
     Evaluate { tasks }
 }
 
@@ -479,40 +490,4 @@ fn read_execution(t: &mut Table) -> Execution {
         t.check(key, value > 0, "at least 1", value);
     }
     execution
-}
-
-/// Applies one `key=value`: the value is TOML, or a plain string where it is not.
-fn set(root: &mut toml::Table, pair: &str) -> Result<()> {
-    let (path, text) = pair.split_once('=').with_context(|| format!("--set wants key=value, got {pair:?}"))?;
-    let (path, text) = (path.trim(), text.trim());
-    let parsed = format!("x = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("x"));
-    let value = parsed.unwrap_or_else(|| toml::Value::String(text.to_owned()));
-    let mut place = root;
-    let parts: Vec<&str> = path.split('.').collect();
-    for (i, part) in parts.iter().enumerate() {
-        let (name, index) = match part.split_once('[') {
-            Some((name, rest)) => {
-                let index = rest.strip_suffix(']').and_then(|n| n.parse::<usize>().ok());
-                (name, Some(index.with_context(|| format!("--set {path}: {part} is not a list place such as phase[0]"))?))
-            }
-            None => (*part, None),
-        };
-        if i + 1 == parts.len() && index.is_none() {
-            place.insert(name.to_owned(), value);
-            return Ok(());
-        }
-        let entry = place.entry(name.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = match (entry, index) {
-            (toml::Value::Table(table), None) => table,
-            (toml::Value::Array(items), Some(index)) => {
-                let len = items.len();
-                match items.get_mut(index) {
-                    Some(toml::Value::Table(table)) => table,
-                    _ => bail!("--set {path}: {name} has {len} entries"),
-                }
-            }
-            _ => bail!("--set {path}: {part} is not a table in the recipe"),
-        };
-    }
-    bail!("--set wants key=value, got {pair:?}")
 }

@@ -57,11 +57,15 @@ pub(super) fn read(t: &mut Table) -> Phase {
     t.check("name", plain || method.is_empty(), "letters, digits, '-' or '_'", format!("{name:?}"));
     let method = match method.as_str() {
         "grpo" => Method::Grpo(Box::new(read_grpo(t))),
+        "sft" => Method::Sft(Box::new(read_sft(t))),
         other => {
-            if !other.is_empty() && other != "sft" {
+            if !other.is_empty() {
                 t.problem(format!("{} must be sft or grpo, got {other:?}", t.path("method")));
             }
-            Method::Sft(Box::new(read_sft(t)))
+            // Which keys belong here hangs on the method, unless one of them is its name misspelt.
+            let phase = Method::Sft(Box::new(read_sft(&mut t.blank())));
+            t.pass_over(|key, _| strsim::damerau_levenshtein(key, "method") > 2);
+            phase
         }
     };
     Phase { name, method }

@@ -3,13 +3,39 @@
 //! The keys that were asked for are the schema, so a suggestion for an unknown key can only name one that works, and the resolved recipe
 //! holds exactly what the program will use.
 
+use super::value::{self, Fault, What};
 use serde::{Serialize, de::DeserializeOwned};
 use std::cell::RefCell;
 use std::rc::Rc;
 use toml::Value;
 
 /// The problems found so far, shared by all tables of one recipe.
-pub(super) type Problems = Rc<RefCell<Vec<String>>>;
+pub(super) type Problems = Rc<RefCell<Vec<Problem>>>;
+
+/// One problem of a recipe.
+pub(super) struct Problem {
+    /// Full path of the key that is to blame.
+    pub key: String,
+    /// A sentence that opens with the key.
+    pub text: String,
+    /// Of a key that is none: the full path of the one that was probably meant.
+    meant: Option<String>,
+}
+
+impl Problem {
+    /// Whether it is about `key` or something below it.
+    pub fn is_under(&self, key: &str) -> bool {
+        let under = |own: &str| own == key || own.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
+        under(&self.key) || self.meant.as_deref().is_some_and(under)
+    }
+}
+
+/// Leaves out what only follows from another problem: a key that is missing because it was misspelt.
+pub(super) fn root_causes(problems: Vec<Problem>) -> Vec<Problem> {
+    let meant: Vec<String> = problems.iter().filter_map(|p| p.meant.clone()).collect();
+    let follows = |p: &Problem| p.text.contains(" is missing") && meant.contains(&p.key);
+    problems.into_iter().filter(|p| !follows(p)).collect()
+}
 
 /// A table being read.
 pub(super) struct Table {
@@ -30,8 +56,32 @@ impl Table {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Notes a problem; its text opens with the full path of the key that is to blame, or with `[table]`.
     pub fn problem(&self, text: String) {
-        self.problems.borrow_mut().push(text);
+        let name = |text: &str, ends: &[char]| text.split(ends).next().unwrap_or_default().to_owned();
+        let key = text.strip_prefix('[').map_or_else(|| name(&text, &[' ', ':']), |table| name(table, &[']']));
+        self.problems.borrow_mut().push(Problem { key, text, meant: None });
+    }
+
+    /// A table without keys at the same path, whose problems nobody hears of.
+    pub fn blank(&self) -> Table {
+        Table { path: self.path.clone(), ..Table::root(toml::Table::new(), Problems::default()) }
+    }
+
+    /// Whether no problem is known about this key of the table, so that what follows from its value is worth a word.
+    pub fn is_sound(&self, key: &str) -> bool {
+        let path = self.path(key);
+        !self.problems.borrow().iter().any(|p| p.is_under(&path))
+    }
+
+    /// Passes over the keys that are left: what they mean hangs on a value that is wrong.
+    pub fn pass_over(&mut self, which: impl Fn(&str, &Value) -> bool) {
+        self.left.retain(|key, value| !which(key, value));
+    }
+
+    /// The keys that are left and hold tables.
+    pub fn tables_left(&self) -> Vec<String> {
+        self.left.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether `key` is given and not read yet.
@@ -43,16 +93,27 @@ impl Table {
     pub fn optional<T: DeserializeOwned + Serialize>(&mut self, key: &'static str) -> Option<T> {
         self.asked.push(key);
         let value = self.left.remove(key)?;
-        match value.clone().try_into::<T>() {
+        match value::read::<T>(value) {
             Ok(parsed) => {
                 self.write(key, &parsed);
                 Some(parsed)
             }
-            Err(error) => {
-                let shown: String = value.to_string().chars().take(60).collect();
-                self.problem(format!("{}: {} (got {shown})", self.path(key), first_line(&error.to_string())));
+            Err(fault) => {
+                self.fault(key, fault);
                 None
             }
+        }
+    }
+
+    fn fault(&self, key: &str, Fault { below, found, what }: Fault) {
+        let path = self.path(key) + &below;
+        let got = found.map_or(String::new(), |found| format!(", got {found}"));
+        match what {
+            What::Wanted(wanted) => self.problem(format!("{path} must be {wanted}{got}")),
+            What::OneOf(known) => self.problem(format!("{path} must be one of {}{got}", known.join(", "))),
+            What::MissingKey(missing) => self.problem(format!("{path}.{missing} is missing")),
+            What::UnknownKey { key, known } => self.unknown(&path, &key, known),
+            What::Other(text) => self.problem(format!("{path}: {text}")),
         }
     }
 
@@ -80,7 +141,7 @@ impl Table {
         }
     }
 
-    /// Notes the first line of an error as a problem of this table.
+    /// Notes an error, whose text opens with the key that is to blame, as a problem.
     pub fn note(&self, result: anyhow::Result<()>) {
         if let Err(error) = result {
             self.problem(format!("{error:#}"));
@@ -97,7 +158,7 @@ impl Table {
                 Some(value)
             }
             other => {
-                self.problem(format!("{} must be a table, got {}", self.path(key), other.type_str()));
+                self.problem(format!("{} must be a table, got {}", self.path(key), value::shown(&other)));
                 None
             }
         }
@@ -134,7 +195,7 @@ impl Table {
                     None => toml::Table::new(),
                     Some(Value::Table(table)) => table,
                     Some(other) => {
-                        self.problem(format!("{} must be a table, got {}", self.path(key), other.type_str()));
+                        self.problem(format!("{} must be a table, got {}", self.path(key), value::shown(&other)));
                         toml::Table::new()
                     }
                 };
@@ -161,17 +222,29 @@ impl Table {
         }
     }
 
-    /// Turns what nobody asked for into problems, and gives what was used.
-    pub fn finish(self) -> toml::Table {
-        for key in self.left.keys() {
-            let near = self.asked.iter().map(|a| (strsim::damerau_levenshtein(key, a), a)).min();
-            let advice = match near {
-                Some((distance, name)) if distance <= 2.max(key.len() / 3) && distance < key.len() => format!(", did you mean {name}?"),
-                _ if self.asked.is_empty() => String::new(),
-                _ => format!("; known here: {}", self.asked.join(", ")),
-            };
-            self.problem(format!("{} is not a key{advice}", self.path(key)));
+    /// Turns what nobody asked for into problems.
+    pub fn refuse_unknown(&mut self) {
+        for (key, _) in std::mem::take(&mut self.left) {
+            self.unknown(&self.path, &key, &self.asked);
         }
+    }
+
+    fn unknown(&self, table: &str, key: &str, known: &[&'static str]) {
+        let within = |key: &str| if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
+        let near = known.iter().map(|name| (strsim::damerau_levenshtein(key, name), name)).min();
+        let near = near.filter(|(distance, _)| *distance <= 2.max(key.len() / 3) && *distance < key.len()).map(|(_, name)| *name);
+        let advice = match near {
+            Some(name) => format!(", did you mean {name}?"),
+            None if known.is_empty() => String::new(),
+            None => format!("; known here: {}", known.join(", ")),
+        };
+        let problem = Problem { key: within(key), text: format!("{} is not a key{advice}", within(key)), meant: near.map(within) };
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Turns what nobody asked for into problems, and gives what was used.
+    pub fn finish(mut self) -> toml::Table {
+        self.refuse_unknown();
         self.resolved
     }
 }
@@ -180,8 +253,4 @@ impl Table {
 fn shortest(x: f64) -> f64 {
     let narrow = x as f32;
     if f64::from(narrow) == x { narrow.to_string().parse().unwrap_or(x) } else { x }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

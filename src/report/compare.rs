@@ -1,6 +1,7 @@
 //! Which models stand side by side, and the rows that say how they differ.
 
 use super::read::Evaluated;
+use super::text;
 use crate::key::Key;
 use crate::metric;
 use anyhow::{Context, Result, bail};
@@ -75,8 +76,8 @@ fn compare(first: &Evaluated, second: &Evaluated, seed: u64) -> Result<Vec<Compa
             "{} and {} cannot be compared: they were not measured alike, {key} is {} there and {} here; evaluate one of them again",
             first.folder.display(),
             second.folder.display(),
-            first.protocol[key],
-            second.protocol[key]
+            text::plain_json(&first.protocol[key]),
+            text::plain_json(&second.protocol[key])
         );
     }
     let key = Key::new(seed, "report").name(&a.task).name(&format!("{} {}", a.model, b.model));

@@ -204,7 +204,7 @@ fn examples(report: &Report) -> String {
     let mut out = String::new();
     for (what, example) in [("Kept", &report.kept), ("Dropped", &report.dropped)] {
         let Some(example) = example else { continue };
-        let why = example.reason.as_ref().map_or(String::new(), |reason| format!(", for {}", code(&reason.to_string())));
+        let why = example.reason.as_ref().map_or(String::new(), |reason| format!(", for {}", code(&text::reason(reason))));
         writes(
             &mut out,
             format_args!("{what}{why}: {} ({} tokens)\n\n{}\n", code(&example.id), example.completion_tokens, fenced(example)),

@@ -11,7 +11,7 @@ mod limits;
 mod markdown;
 mod read;
 mod terminal;
-mod text;
+pub(crate) mod text;
 
 pub use compare::ComparisonRow;
 pub use curves::{Curve, Series};

@@ -249,10 +249,13 @@ pub(super) struct Evaluated {
     pub protocol: Map<String, Value>,
 }
 
-/// Every finished evaluation: tasks in the recipe's order, models from base to student.
+/// The finished evaluations on the recipe's tasks, in its order, models from base to student. What is left of a task that the recipe no longer
+/// names stays on disk and out of the report.
 pub(super) fn evaluations(run: &Path, recipe: &Recipe) -> Result<Vec<Evaluated>> {
     let mut all = evaluation_folders(run)?.into_iter().map(evaluated).collect::<Result<Vec<_>>>()?;
-    let task_place = |task: &str| recipe.evaluate.tasks.iter().position(|t| t == task).unwrap_or(usize::MAX);
+    // Problems of our own stand in for a task under a name of their own.
+    let task_place = |task: &str| recipe.evaluate.tasks.iter().position(|t| t == task || task.strip_suffix("-sample") == Some(t));
+    all.retain(|one| task_place(&one.evaluation.task).is_some());
     all.sort_by_cached_key(|one| {
         let e = &one.evaluation;
         (task_place(&e.task), e.task.clone(), model_place(&e.model), e.model.clone())

@@ -187,10 +187,13 @@ fn a_whole_run_becomes_this_report() {
     let run = Run::whole();
     let report = unversioned(run.path());
     expect_file!["golden/report.md"].assert_eq(&markdown(&report));
-    let picture = terminal(&report, Path::new("runs/small"));
-    expect_file!["golden/terminal.txt"].assert_eq(&picture);
-    assert!(picture.lines().all(|line| text::width(line) <= 100), "{picture}");
-    assert!(picture.chars().all(|c| c == '\n' || !c.is_control()), "{picture:?}");
+    expect_file!["golden/terminal.txt"].assert_eq(&terminal(&report, Path::new("runs/small"), 100));
+    for columns in 56..200 {
+        let picture = terminal(&report, Path::new("runs/small"), columns);
+        let widest = picture.lines().map(text::width).max().unwrap();
+        assert!(widest <= columns && widest + 24 > columns.min(160), "{columns}: {widest}\n{picture}");
+        assert!(picture.chars().all(|c| c == '\n' || !c.is_control()), "{picture:?}");
+    }
 }
 
 #[test]
@@ -283,7 +286,7 @@ fn parts_that_are_missing_are_left_out() {
         for title in ALL {
             assert_eq!(text.contains(&format!("\n## {title}")), !gone.contains(&title), "{missing:?} {title}\n{text}");
         }
-        assert!(terminal(&report, run.path()).contains("distill sample"), "{missing:?}");
+        assert!(terminal(&report, run.path(), 100).contains("distill sample"), "{missing:?}");
     }
 }
 
@@ -346,9 +349,26 @@ fn a_folder_without_a_recipe_is_not_a_run() {
 
 #[test]
 fn published_figures_stand_beside_a_task_that_has_them() {
-    let run = Run::new("name = \"plain\"");
+    let run = Run::new("name = \"plain\"\n[student]\nmodel = \"Qwen/Qwen2.5-0.5B@main\"\n[evaluate]\ntasks = [\"aime24\"]");
     run.evaluate("teacher", "aime24", 4, &|i| (1, u32::from(i < 2), i < 2));
     let text = markdown(&unversioned(run.path()));
     assert!(text.contains("| DeepSeek-R1 | pass@1 | 79.8 |") && text.contains("the table above is of 4 problems"), "{text}");
     assert!(!text.contains("planted"), "{text}");
+    // On the terminal the run's own model comes first, then what is nearest to the 50 % that the last one reaches.
+    let picture = terminal(&unversioned(run.path()), run.path(), 100);
+    let shown: Vec<&str> = picture.lines().skip_while(|line| !line.starts_with("published on aime24")).skip(2).take(6).collect();
+    assert_eq!(shown[0], "    0.3  Qwen2.5-0.5B, avg@32: SimpleRL-Zoo (arXiv 2503.18892)", "{picture}");
+    assert!(shown[1].starts_with("    0.7  Qwen2.5-0.5B + SimpleRL-Zoo") && shown[2].starts_with("   50.0  DAPO"), "{picture}");
+    assert!(!terminal(&unversioned(Run::whole().path()), run.path(), 100).contains("published"));
+}
+
+#[test]
+fn tasks_that_the_recipe_no_longer_names_are_not_reported() {
+    let run = Run::whole();
+    run.put("recipe.toml", &RECIPE.replace("\"arithmetic\", \"riddles\"]", "\"gsm8k\", \"riddles\"]"));
+    run.evaluate("teacher", "gsm8k-sample", 4, &|i| (1, u32::from(i < 2), i < 2));
+    let report = unversioned(run.path());
+    assert_eq!(report.tasks(), ["gsm8k-sample", "riddles"]);
+    assert!(report.comparison.iter().all(|row| row.task == "riddles"));
+    assert!(report.stages.iter().all(|stage| !stage.name.ends_with("-arithmetic")));
 }

@@ -1,6 +1,7 @@
 //! Numbers and untrusted text as the report prints them: no more digits than an interval carries, no character that moves a terminal.
 
 use crate::problem::is_han;
+use crate::trace::Reason;
 
 /// Decimals of a quantity in percent whose 95 % interval reaches `half` points to each side: the half-width keeps one digit, two where it begins
 /// with 1, 2 or 3.54 at most. At most two decimals; none where there is no spread to go by.
@@ -80,6 +81,15 @@ pub fn count(value: f64) -> String {
     if value.fract().abs() < 1e-9 || value >= 100.0 { thousands(value.round() as usize) } else { format!("{value:.1}") }
 }
 
+/// Bytes as `1.2 GB`, `20 MB`, `4 kB`.
+pub fn size(bytes: usize) -> String {
+    match bytes as f64 {
+        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+        b if b >= 1e6 => format!("{:.0} MB", b / 1e6),
+        b => format!("{:.0} kB", (b / 1e3).ceil()),
+    }
+}
+
 /// Seconds as `12.3 s`, `4 min 05 s`, `3 h 07 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
@@ -125,6 +135,101 @@ pub fn fit(text: &str, columns: usize) -> String {
         cut.push(c);
     }
     cut + "…"
+}
+
+/// The words of one line on lines of `columns` at most; those behind the first begin with `indent` spaces. A word that is longer is broken.
+///
+/// Spaces at the head of the line stay; a line that fits stays as it is.
+pub fn wrap(line: &str, columns: usize, indent: usize) -> Vec<String> {
+    if width(line) <= columns {
+        return vec![line.to_owned()];
+    }
+    let head = line.len() - line.trim_start_matches(' ').len();
+    let indent = if indent + 10 > columns { 0 } else { indent };
+    let (mut lines, mut current, mut used) = (Vec::new(), line[..head].to_owned(), head);
+    let mut empty = true;
+    for word in line[head..].split_inclusive(' ') {
+        let long = width(word.trim_end());
+        if used + long > columns && !empty {
+            lines.push(std::mem::take(&mut current).trim_end().to_owned());
+            (current, used) = (" ".repeat(indent), indent);
+        }
+        for c in word.chars() {
+            let wide = width(c.encode_utf8(&mut [0; 4]));
+            if used + wide > columns && c != ' ' {
+                lines.push(std::mem::take(&mut current).trim_end().to_owned());
+                (current, used) = (" ".repeat(indent), indent);
+            }
+            current.push(c);
+            used += wide;
+        }
+        empty = false;
+    }
+    lines.push(current.trim_end().to_owned());
+    lines
+}
+
+/// `head` and `rest` beside it, wrapped under its own first column; below it, where less than 30 columns are left.
+pub fn beside(head: &str, rest: &str, columns: usize) -> Vec<String> {
+    let at = width(head);
+    if rest.is_empty() {
+        return vec![head.trim_end().to_owned()];
+    }
+    if at + width(rest) <= columns || at + 30 <= columns {
+        return wrap(&format!("{head}{rest}"), columns, at);
+    }
+    let below = wrap(&format!("      {rest}"), columns, 6);
+    std::iter::once(head.trim_end().to_owned()).chain(below).collect()
+}
+
+/// A number with three decimals at most, and without zeros at its end; what would round to `limit` and is not `limit` keeps more.
+pub fn rounded(value: f64, limit: Option<f64>) -> String {
+    let shown = |decimals: usize| {
+        let text = format!("{value:.decimals$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    };
+    let tells = |text: &String| {
+        let said: f64 = text.parse().unwrap_or(value);
+        (value == 0.0 || said != 0.0) && (limit.is_none_or(|limit| (said == limit) == (value == limit)))
+    };
+    (3..=17).map(shown).find(tells).unwrap_or_else(|| value.to_string())
+}
+
+/// Why something was dropped or judged so, with numbers that are rounded; the exact ones are in the trace.
+pub fn reason(reason: &Reason) -> String {
+    let number = |text: &String| text.rsplit(' ').next().and_then(|last| last.parse::<f64>().ok());
+    // Other rules show what was written: an answer, a line.
+    let measures =
+        ["language", "pass_rate"].contains(&&*reason.rule) || reason.rule.starts_with("readable.") && reason.rule != "readable.lines";
+    let value = reason.value.as_ref().map(|value| match value.parse::<f64>() {
+        Ok(x) if measures => rounded(x, reason.threshold.as_ref().and_then(number)),
+        _ => value.clone(),
+    });
+    Reason { value, ..reason.clone() }.to_string()
+}
+
+/// JSON as a person reads it: `n 2, sampling (temperature 0.7, top p 1)`.
+pub fn plain_json(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    let inner = |value: &Value| match value {
+        Value::Object(_) => format!("({})", plain_json(value)),
+        _ => plain_json(value),
+    };
+    match value {
+        Value::Null => "none".into(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => {
+            n.as_u64().map_or_else(|| n.as_f64().map_or_else(|| n.to_string(), |x| rounded(x, None)), |n| thousands(n as usize))
+        }
+        Value::String(text) if text.is_empty() => "none".into(),
+        Value::String(text) => harmless(text).replace('\n', " "),
+        Value::Array(items) if items.is_empty() => "none".into(),
+        Value::Array(items) => items.iter().map(inner).collect::<Vec<_>>().join(" "),
+        Value::Object(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| format!("{} {}", harmless(key).replace('_', " "), inner(value)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 /// `text` cut at `columns` and filled up to them.
@@ -195,6 +300,10 @@ mod tests {
             (count(12.34), "12.3"),
             (count(12.0), "12"),
             (count(1234.6), "1,235"),
+            (size(0), "0 kB"),
+            (size(4_001), "5 kB"),
+            (size(20_400_000), "20 MB"),
+            (size(61_040_000_000), "61.0 GB"),
             (duration(12.34), "12.3 s"),
             (duration(245.0), "4 min 05 s"),
             (duration(11_220.0), "3 h 07 min"),
@@ -215,6 +324,47 @@ mod tests {
         {
             assert_eq!(column(text, columns), format!("{expected}{}", " ".repeat(columns - width(expected))), "{text} {columns}");
         }
+    }
+
+    #[test]
+    fn lines_are_wrapped_at_words_and_under_their_own_column() {
+        let check =
+            |line: &str, columns: usize, indent: usize, expected: &[&str]| assert_eq!(wrap(line, columns, indent), expected, "{line}");
+        check("as it is", 8, 4, &["as it is"]);
+        check("  as it is, and more of it", 14, 4, &["  as it is,", "    and more", "    of it"]);
+        check("一二三四五六七八九十", 15, 2, &["一二三四五六七", "  八九十"]);
+        check("a 0123456789012345 b", 12, 0, &["a", "012345678901", "2345 b"]);
+        for columns in 20..80 {
+            let line = "evaluation/student-unfiltered-arithmetic   done   problems 64, 计算 attempts 128";
+            let lines = wrap(line, columns, 6);
+            assert!(lines.iter().all(|line| width(line) <= columns), "{columns}: {lines:?}");
+            let letters = |text: &str| text.chars().filter(|c| *c != ' ').collect::<String>();
+            assert_eq!(letters(&lines.concat()), letters(line), "{columns}");
+        }
+        assert_eq!(beside("name  ", "some words that are more than the rest of the line", 40).len(), 2);
+        assert_eq!(beside("a name that takes all  ", "words of some length", 30), ["a name that takes all", "      words of some length"]);
+    }
+
+    #[test]
+    fn numbers_for_people_are_short_and_never_lie_about_a_limit() {
+        for (value, limit, expected) in [
+            (2.0 / 3.0, Some(1.0), "0.667"),
+            (0.99996, Some(1.0), "0.99996"),
+            (0.1 + 0.2, None, "0.3"),
+            (f64::from(0.6f32), None, "0.6"),
+            (1.0, Some(1.0), "1"),
+            (1e-6, None, "0.000001"),
+            (120.0, None, "120"),
+            (-0.5, None, "-0.5"),
+        ] {
+            assert_eq!(rounded(value, limit), expected);
+        }
+        let below = Reason::measured("language", 2.0 / 3.0, "at least 1");
+        assert_eq!(reason(&below), "language (0.667, asked for at least 1)");
+        let exact = Reason::measured("different_number", "3.14159265358979", "3");
+        assert_eq!(reason(&exact), exact.to_string());
+        let json = serde_json::json!({"prompt": "r1", "params": {"top_p": 0.95f32, "stop": [], "max_tokens": 4096}, "x": null});
+        assert_eq!(plain_json(&json), "prompt r1, params (top p 0.95, stop none, max tokens 4,096), x none");
     }
 
     #[test]

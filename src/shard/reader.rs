@@ -15,9 +15,18 @@ use std::path::{Path, PathBuf};
 use std::vec::IntoIter;
 
 /// The traces of a folder of shards or of one `.jsonl` or `.jsonl.zst` file.
+///
+/// Lines of a bare file may be chats, which hold `messages` alone: general data, named by file and line from 1.
 pub fn traces(path: impl AsRef<Path>) -> Result<Rows<Trace>> {
-    Rows::open(path)
+    let mut rows = Rows::open(path)?;
+    if rows.manifest.is_none() {
+        rows.otherwise = Some(Trace::of_chat);
+    }
+    Ok(rows)
 }
+
+/// What else a line can be that is no row, given its bytes and a name.
+type Otherwise<T> = fn(&[u8], String) -> Option<T>;
 
 /// An iterator over rows; after an error it ends. What came before the error is good.
 pub struct Rows<T> {
@@ -25,6 +34,7 @@ pub struct Rows<T> {
     waiting: IntoIter<(PathBuf, Option<ShardInfo>)>,
     file: Option<Lines>,
     failed: bool,
+    otherwise: Option<Otherwise<T>>,
     rows: PhantomData<fn() -> T>,
 }
 
@@ -40,7 +50,7 @@ impl<T: DeserializeOwned> Rows<T> {
             File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
             (None, vec![(path.to_owned(), None)])
         };
-        Ok(Self { manifest, waiting: files.into_iter(), file: None, failed: false, rows: PhantomData })
+        Ok(Self { manifest, waiting: files.into_iter(), file: None, failed: false, otherwise: None, rows: PhantomData })
     }
 
     /// The folder's manifest; `None` for a bare file.
@@ -59,8 +69,15 @@ impl<T: DeserializeOwned> Rows<T> {
             };
             match file.next()? {
                 Some((number, line)) => {
-                    let parsed = serde_json::from_slice(line);
-                    return parsed.map(Some).map_err(|error| anyhow!("{}:{number}: {error}", file.path.display()));
+                    let error = match serde_json::from_slice(line) {
+                        Ok(row) => return Ok(Some(row)),
+                        Err(error) => error,
+                    };
+                    let line = line.to_vec();
+                    let stem = file.path.file_stem().unwrap_or_default().to_string_lossy();
+                    let name = format!("{}/{number}", stem.trim_end_matches(".jsonl"));
+                    let other = self.otherwise.and_then(|other| other(&line, name));
+                    return other.map(Some).ok_or_else(|| anyhow!("{}:{number}: {error}", file.path.display()));
                 }
                 None => self.file = None,
             }
@@ -476,6 +493,10 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(good(&path), (texts(&all), None), "{name}");
         }
+        let chat = r#"{"messages": [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so"}]}"#;
+        std::fs::write(dir.path().join("mixed.jsonl"), format!("\n{chat}\n{}\n", serde_json::to_string(&all[0].trace).unwrap())).unwrap();
+        let mixed: Vec<String> = traces(dir.path().join("mixed.jsonl")).unwrap().map(|t| t.unwrap().id).collect();
+        assert_eq!(mixed, ["mixed/2#0", &all[0].trace.id]);
         std::fs::write(dir.path().join("bad.jsonl"), "\n{\"id\": \n").unwrap();
         assert!(good(&dir.path().join("bad.jsonl")).1.unwrap().contains("bad.jsonl:2: EOF"));
         std::fs::write(dir.path().join("text.zst"), "{}\n").unwrap();

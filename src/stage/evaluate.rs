@@ -10,6 +10,7 @@ use crate::metric::{Outcome, ci95, maj_at_n, mean};
 use crate::problem::Problem;
 use crate::publish;
 use crate::recipe::{EvaluationTask, Model, Recipe};
+use crate::report::text::plain_json;
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::SamplingParams;
@@ -40,6 +41,9 @@ pub fn stage(run: &Run) -> Result<()> {
 pub fn measure_all(run: &Run, held_out: &[Vec<Arc<Problem>>]) -> Result<()> {
     let candidates = candidates(run)?;
     for (task, problems) in run.recipe.evaluate.tasks.iter().zip(held_out) {
+        if let Some(note) = problems::Origin::evaluation(&run.recipe.problems, task).note(&task.name) {
+            run.ui.say(&note);
+        }
         for candidate in &candidates {
             measure(run, candidate, task, problems)?;
         }
@@ -112,8 +116,10 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
                 Ok(())
             } else {
                 Err(anyhow!(
-                    "{} was not measured as {task} would be here: {key} is {there} there and {here} here; give the same settings",
-                    folder.display()
+                    "{} was not measured as {task} would be here: {key} is {} there and {} here; give the same settings",
+                    folder.display(),
+                    plain_json(there),
+                    plain_json(&here)
                 ))
             })?;
         }
@@ -142,9 +148,9 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
 pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems: &[Arc<Problem>]) -> Result<Value> {
     let begin = Instant::now();
     let stage = format!("evaluation/{}-{}", candidate.name, task.name);
-    let hash = models::hash(run, &candidate.origin, candidate.role, candidate.model)?;
+    let model = models::identity(run, &candidate.origin, candidate.role, candidate.model)?;
     let extraction = run.recipe.problems.extraction;
-    let inputs = json!({"model": hash, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
+    let inputs = json!({"model": model, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
     let extent = json!({"problems": problems::identity(problems), "n": task.n});
     let folder = run.folder(&stage);
     let mut status = run.status(&stage, &inputs, &extent)?;

@@ -17,7 +17,7 @@ pub mod show;
 mod ui;
 
 pub use run::{ConfigError, Interrupted, Run, Status, config};
-pub use ui::{Ui, complain, interrupt_requested, watch_for_interrupts};
+pub use ui::{Ui, columns, complain, interrupt_requested, watch_for_interrupts};
 
 use anyhow::Result;
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use crate::model::{self, Decoder};
 use crate::recipe::{Model, TemplateOf};
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
+use serde_json::{Value, json};
 use sha2::Digest;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub enum Origin {
 pub struct Loaded {
     pub decoder: Decoder,
     pub text: Arc<Text>,
-    /// Of its weights; for a fresh model the name of its draw.
+    /// SHA-256 of its weights; for a fresh model, of what its draw is named.
     pub hash: String,
     /// As manifests and reports name it.
     pub name: String,
@@ -48,7 +49,8 @@ pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loa
             let text = Arc::new(Text::tiny());
             let key = Key::new(run.seed(), "weights").name(role);
             let decoder = Decoder::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id(), key, &Device::Cpu)?;
-            Ok(Loaded { decoder, text, hash: fresh_hash(run, role, model), name: "fresh".to_owned() })
+            let hash = crate::publish::hex(sha2::Sha256::new_with_prefix(fresh(run, role, model).to_string()));
+            Ok(Loaded { decoder, text, hash, name: "fresh".to_owned() })
         }
         Origin::Folder(folder) => {
             let loaded = config(open_folder(folder, takes_over(run, model, folder)?, run.date))?;
@@ -107,25 +109,19 @@ fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded
     Ok(Loaded { decoder, text, hash: model::weights_hash(folder)?, name: folder.display().to_string() })
 }
 
-/// Identity of a model: weights, the numbers of its arithmetic, tokenizer, template and stop ids; a finished phase has it in its `DONE`.
-pub fn hash(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result<String> {
-    match origin {
-        Origin::Fresh => Ok(fresh_hash(run, role, model)),
-        Origin::Folder(folder) => {
-            let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
-            match done.as_ref().and_then(|d| d["model_hash"].as_str()) {
-                Some(hash) => Ok(hash.to_owned()),
-                None => {
-                    let hash = config(folder_hash(folder))?;
-                    let teacher = takes_over(run, model, folder)?;
-                    Ok(teacher.map_or_else(
-                        || hash.clone(),
-                        |t| format!("{hash} talking as {} {}", t.tokenizer_hash(), t.template_hash().unwrap_or_default()),
-                    ))
-                }
-            }
-        }
+/// What a model is, for a stage's inputs: of a folder the hash of weights, the numbers of its arithmetic, tokenizer, template and stop ids (a
+/// finished phase has it in its `DONE`), beside it those of the text half that it takes over; of a fresh one the draw that it is.
+pub fn identity(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result<Value> {
+    let Origin::Folder(folder) = origin else { return Ok(fresh(run, role, model)) };
+    let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
+    if let Some(hash) = done.as_ref().and_then(|d| d["model_hash"].as_str()) {
+        return Ok(hash.into());
     }
+    let hash = config(folder_hash(folder))?;
+    Ok(match takes_over(run, model, folder)? {
+        None => hash.into(),
+        Some(teacher) => json!({"hash": hash, "tokenizer": teacher.tokenizer_hash(), "template": teacher.template_hash()}),
+    })
 }
 
 /// Identity of the model in a folder. What `save_pretrained` may rewrite without changing a result (dtype, version) is no part of it.
@@ -140,8 +136,8 @@ pub fn folder_hash(folder: &Path) -> Result<String> {
     Ok(crate::publish::hex(hash))
 }
 
-fn fresh_hash(run: &Run, role: &str, model: &Model) -> String {
-    format!("fresh {role} {:?} seed {}", model.shape, run.seed())
+fn fresh(run: &Run, role: &str, model: &Model) -> Value {
+    json!({"fresh": role, "shape": model.shape, "seed": run.seed()})
 }
 
 /// Folder of the model that a role ends with: its last phase, or the model it started from.

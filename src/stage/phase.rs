@@ -190,7 +190,7 @@ impl Job<'_> {
                 method
             }
         };
-        let model = models::hash(run, &self.origin, self.role, self.model)?;
+        let model = models::identity(run, &self.origin, self.role, self.model)?;
         Ok(json!({"model": model, "data": data, "method": method, "max_length": self.model.max_length, "seed": run.seed()}))
     }
 

@@ -3,39 +3,24 @@
 //! Times are those of the products alone, at the rate that this machine reaches right now and with every sequence at full length: what is not a
 //! product makes a run slower, what ends early makes it faster. They say whether a run takes an hour or a week.
 
-use super::{evaluate, filter, show};
+use super::problems::{self, Origin, generated_problems};
+use super::{evaluate, filter, sample, show};
 use crate::hub;
 use crate::model::{Config, KvCache, text::Text};
 use crate::publish;
-use crate::recipe::{Method, Model, Recipe};
-use crate::tasks::Task;
+use crate::recipe::{EvaluationTask, Grpo, Method, Model, Recipe, Sft};
+use crate::report::text::{self, size, thousands};
+use crate::shard::Manifest;
+use crate::tasks::{Loaded, Task};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Bytes per parameter in training: weights, gradient and two moments, all f32.
 const TRAINING_BYTES: usize = 16;
-
-struct Stage {
-    name: String,
-    state: &'static str,
-    what: String,
-    /// Bytes at least; `None` where the model's configuration is not here.
-    memory: Option<usize>,
-    /// Floating-point operations at most; `None` where the number of problems or the model is not known here.
-    flops: Option<f64>,
-    /// Bytes on disk while it runs, and what it leaves.
-    disk: Option<(usize, usize)>,
-}
-
-impl Stage {
-    fn seconds(&self, rate: f64) -> Option<f64> {
-        self.flops.map(|f| f / rate)
-    }
-}
-
+/// Bytes per parameter in sampling: the weights, and their copy laid out for products. In GRPO the copy is gone when the gradient comes.
+const SAMPLING_BYTES: usize = 8;
 /// Bytes of a sampled token on disk: text, id and log-probability, compressed; 2.9 to 4.7 in the shards of a run of the tiny recipe.
 const TOKEN_BYTES: usize = 5;
 /// Bytes per parameter that a phase keeps: its model, in f32.
@@ -43,54 +28,106 @@ const MODEL_BYTES: usize = 4;
 /// Bytes per parameter of a resumable state, which is there twice while a new one takes the old one's place.
 const STATE_BYTES: usize = 12;
 
+/// What a plan is asked for.
+pub struct Ask<'a> {
+    /// What the folders of the stages begin with that are to be planned.
+    pub stages: &'a [&'a str],
+    pub json: bool,
+    /// Columns that the text is laid out in.
+    pub columns: usize,
+}
+
+#[derive(Default)]
+struct Stage {
+    name: String,
+    state: &'static str,
+    what: String,
+    /// Whose model it works with; `None` where it needs none.
+    model: Option<&'static str>,
+    /// Of that model; `None` where its configuration is not here.
+    parameters: Option<usize>,
+    /// Tokens at most: sampled ones, or those of the sequences that are trained on; `None` where the number of problems is not known here.
+    tokens: Option<usize>,
+    /// Bytes of the cache of keys and values.
+    cache: Option<usize>,
+    /// Bytes at least.
+    memory: Option<usize>,
+    /// Floating-point operations for a token and a parameter: 2 forward, 6 in training, 8 where what is trained on is sampled first.
+    per_token: f64,
+    /// Bytes on disk while it runs, and what it leaves.
+    disk: Option<(usize, usize)>,
+}
+
+impl Stage {
+    fn seconds(&self, rate: f64) -> Option<f64> {
+        Some(self.per_token * self.parameters? as f64 * self.tokens? as f64 / rate)
+    }
+
+    fn is_open(&self) -> bool {
+        self.state != "done"
+    }
+}
+
 /// The plan as text or JSON.
-pub fn plan(recipe: &Recipe, run: &Path, json: bool) -> Result<String> {
-    let stages = stages(recipe, run)?;
+///
+/// # Errors
+/// Where the run directory cannot be read.
+pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
+    let files = Files::of(recipe, ask);
+    let mut stages = stages(recipe, run, &files)?;
+    stages.retain(|s| ask.stages.iter().any(|prefix| s.name.starts_with(prefix)));
     let (memory, disk) = (available_memory(), available_disk(run));
     let rate = products_per_second();
-    if json {
-        let rows: Vec<Value> = stages
-            .iter()
-            .map(|s| json!({"stage": s.name, "state": s.state, "what": s.what, "memory_bytes": s.memory, "seconds": s.seconds(rate), "disk_bytes": s.disk.map(|d| d.0)}))
-            .collect();
+    let downloads = downloads(recipe, &stages);
+    if ask.json {
+        let row = |s: &Stage| {
+            json!({
+                "stage": s.name, "state": s.state, "what": s.what, "parameters": s.parameters, "tokens": s.tokens, "cache_bytes": s.cache,
+                "memory_bytes": s.memory, "seconds": s.seconds(rate), "disk_bytes": s.disk.map(|d| d.0),
+            })
+        };
         let value = json!({
-            "recipe": recipe.resolved, "run": run, "stages": rows, "downloads": downloads(recipe), "missing_files": missing_files(recipe),
+            "recipe": recipe.resolved, "run": run, "stages": stages.iter().map(row).collect::<Vec<Value>>(), "downloads": downloads,
+            "missing_files": files.missing, "unreadable_files": files.unreadable,
             "disk_needed": disk_needed(&stages), "memory_available": memory, "disk_available": disk,
         });
         return Ok(serde_json::to_string_pretty(&value)? + "\n");
     }
-    let mut out = format!("# resolved recipe\n{}\n# plan: {}\n", recipe.to_toml(), run.display());
-    let width = stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    let title = text::wrap(&format!("# plan: {}", run.display()), ask.columns, 2).join("\n");
+    let mut out = format!("# resolved recipe\n{}\n{title}\n", recipe.to_toml());
+    let width = stages.iter().map(|s| text::width(&s.name)).max().unwrap_or(0).min((ask.columns / 2).max(16));
     for s in &stages {
         let memory = s.memory.map_or("memory unknown".to_owned(), |m| format!("{} of memory", size(m)));
         let time = s.seconds(rate).map_or("time unknown".to_owned(), |t| format!("about {}", duration(t)));
-        let time = if s.name == filter::FOLDER { String::new() } else { format!("; {memory}; {time}") };
-        writeln!(out, "  {:<width$}  {:<5}  {}{time}", s.name, s.state, s.what)?;
+        let needs = if s.name == filter::FOLDER { String::new() } else { format!("; {memory}; {time}") };
+        let head = format!("  {}  {:<5}  ", text::column(&s.name, width), s.state);
+        text::beside(&head, &format!("{}{needs}", s.what), ask.columns).iter().for_each(|line| out += &format!("{line}\n"));
     }
-    let left: Vec<f64> = stages.iter().filter(|s| s.state != "done").filter_map(|s| s.seconds(rate)).collect();
+    let left: Vec<f64> = stages.iter().filter(|s| s.is_open()).filter_map(|s| s.seconds(rate)).collect();
     let left =
         if left.is_empty() { "unknown".to_owned() } else { format!("{} for what is known and not done", duration(left.iter().sum())) };
-    writeln!(out, "time: {left}; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length", rate / 1e9)?;
-    for id in downloads(recipe) {
-        writeln!(out, "download: {id} (not in the cache)")?;
-    }
-    for missing in missing_files(recipe) {
-        writeln!(out, "missing: {missing}")?;
-    }
+    let mut lines =
+        vec![format!("time: {left}; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length", rate / 1e9)];
+    lines.extend(downloads.iter().map(|id| format!("download: {id} (not in the cache)")));
+    lines.extend(files.missing.iter().map(|file| format!("missing: {file}")));
+    lines.extend(files.unreadable.iter().map(|file| format!("cannot be read: {file}")));
     let needed = disk_needed(&stages);
     if let Some(disk) = disk {
-        writeln!(out, "disk: up to {} for what is known, {} free where the run will be", size(needed), size(disk))?;
+        let needed_text =
+            if stages.iter().all(|s| s.disk.is_none()) { "unknown".into() } else { format!("up to {} for what is known", size(needed)) };
+        lines.push(format!("disk: {needed_text}, {} free where the run will be", size(disk)));
         if needed > disk {
-            writeln!(out, "does not fit on the disk: choose another --run, or a smaller model or max_tokens")?;
+            lines.push("does not fit on the disk: choose another --run, or a smaller model or max_tokens".into());
         }
     }
     if let Some(memory) = memory {
-        writeln!(out, "memory: {} available", size(memory))?;
-        let worst = stages.iter().filter(|s| s.state != "done").filter_map(|s| Some((s.memory?, s))).max_by_key(|(m, _)| *m);
+        lines.push(format!("memory: {} available", size(memory)));
+        let worst = stages.iter().filter(|s| s.is_open()).filter_map(|s| Some((s.memory?, s))).max_by_key(|(m, _)| *m);
         if let Some((need, stage)) = worst.filter(|(need, _)| *need > memory) {
-            writeln!(out, "does not fit: {} needs {}; {}", stage.name, size(need), advice(stage))?;
+            lines.push(format!("does not fit: {} needs {}; {}", stage.name, size(need), advice(stage)));
         }
     }
+    lines.iter().flat_map(|line| text::wrap(line, ask.columns, 2)).for_each(|line| out += &format!("{line}\n"));
     Ok(out)
 }
 
@@ -102,32 +139,90 @@ fn advice(stage: &Stage) -> &'static str {
     }
 }
 
-fn stages(recipe: &Recipe, run: &Path) -> Result<Vec<Stage>> {
-    let mut all = Vec::new();
-    for name in show::stages(recipe) {
-        let state = state(run, &name)?;
-        all.push(describe(recipe, name, state));
-    }
-    for task in &recipe.evaluate.tasks {
-        let problems = match task.name.parse::<Task>() {
-            _ if task.problems > 0 => Some(task.problems),
-            Ok(Task::Arithmetic) if task.file.is_none() => Some(1024),
-            _ => None,
-        };
-        for (name, role) in evaluate::names(recipe) {
-            let Some(model) = (if role == "teacher" { &recipe.teacher } else { &recipe.student }) else { continue };
-            let config = config_of(model);
-            let stage = format!("evaluation/{name}-{}", task.name);
-            let tokens = problems.map(|n| n * (task.n as usize + 1) * task.params.max_tokens);
-            all.push(Stage {
-                state: state(run, &stage)?,
-                name: stage,
-                what: format!("{} sampled and one greedy attempt at each problem, {} tokens at most", task.n, task.params.max_tokens),
-                memory: config.as_ref().map(|c| sampling_bytes(c, recipe, task.params.max_tokens)),
-                flops: config.as_ref().zip(tokens).map(|(c, t)| 2.0 * (c.parameters() * t) as f64),
-                disk: tokens.map(|t| (t * TOKEN_BYTES, t * TOKEN_BYTES)),
+/// The problems that a recipe names or finds, read and counted.
+#[derive(Default)]
+struct Files {
+    /// To sample and train on; `None` for generated ones, and where they cannot be counted.
+    problems: Option<usize>,
+    /// Of each evaluation task in the recipe's order.
+    evaluation: Vec<Option<usize>>,
+    /// With the keys that name them.
+    missing: Vec<String>,
+    unreadable: Vec<String>,
+}
+
+impl Files {
+    fn of(recipe: &Recipe, ask: &Ask) -> Self {
+        let mut files = Self::default();
+        let planned = |stage: &str| ask.stages.iter().any(|prefix| stage.starts_with(prefix) || prefix.starts_with(stage));
+        let trains = planned("teacher/") || planned("student/");
+        if (trains || planned(sample::FOLDER)) && !recipe.problems.task.is_empty() {
+            let origin = Origin::training(&recipe.problems);
+            files.problems = files.count(origin, "problems.file", || problems::load_training(&recipe.problems));
+        }
+        for task in &recipe.evaluate.tasks {
+            let origin = Origin::evaluation(&recipe.problems, task);
+            let generated = (origin == Origin::Generated).then(|| task.name.parse::<Task>().map(generated_problems).ok()).flatten();
+            let key = if task.file.is_some() { format!("evaluate.{}.file", task.name) } else { "problems.file".to_owned() };
+            let wanted = trains || planned("evaluation/");
+            let counted = wanted.then(|| files.count(origin, &key, || problems::load_evaluation(&recipe.problems, task))).flatten();
+            let there = counted.or(generated);
+            files.evaluation.push(match (task.problems, there) {
+                (0, there) => there,
+                (limit, _) if generated.is_some() => Some(limit),
+                (limit, there) => Some(there.map_or(limit, |n| n.min(limit))),
             });
         }
+        for phase in recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases) {
+            if let Some(folder) = folder_of(&phase.method).filter(|folder| trains && !folder.exists()) {
+                files.missing.push(format!("{} (data of phase {})", folder.display(), phase.name));
+            }
+        }
+        files
+    }
+
+    fn count(&mut self, origin: Origin, key: &str, load: impl FnOnce() -> Result<Loaded>) -> Option<usize> {
+        match &origin {
+            Origin::Generated => return None,
+            Origin::Named(file) if !file.exists() => {
+                self.missing.push(format!("{} ({key})", file.display()));
+                return None;
+            }
+            Origin::Data(file) if !file.exists() => {
+                self.missing.push(format!("{} (in DISTILL_DATA)", file.display()));
+                return None;
+            }
+            _ => {}
+        }
+        match load() {
+            Ok(loaded) => Some(loaded.problems.len()),
+            Err(error) => {
+                self.unreadable.push(format!("{error:#} ({key})"));
+                None
+            }
+        }
+    }
+}
+
+/// Shards that a phase names itself.
+fn folder_of(method: &Method) -> Option<PathBuf> {
+    match method {
+        Method::Sft(sft) if !["corpus", "cold-start"].contains(&sft.data.as_str()) => Some(PathBuf::from(&sft.data)),
+        _ => None,
+    }
+}
+
+fn stages(recipe: &Recipe, run: &Path, files: &Files) -> Result<Vec<Stage>> {
+    let plan = Plan { recipe, run, files };
+    let mut all: Vec<Stage> = show::stages(recipe).into_iter().map(|name| plan.stage(name)).collect();
+    if !all.iter().any(|s| s.name == filter::FOLDER) && recipe.teacher.is_none() && recipe.student.is_none() {
+        all.push(plan.filter()); // of traces from elsewhere
+    }
+    for (task, problems) in recipe.evaluate.tasks.iter().zip(&files.evaluation) {
+        all.extend(evaluate::names(recipe).into_iter().map(|(name, role)| plan.evaluation(&name, role, task, *problems)));
+    }
+    for stage in &mut all {
+        stage.state = state(run, &stage.name)?;
     }
     Ok(all)
 }
@@ -146,102 +241,162 @@ fn state(run: &Path, stage: &str) -> Result<&'static str> {
 
 /// The most that lies on the disk at once: what each stage leaves, and the largest that one needs beside that while it runs.
 fn disk_needed(stages: &[Stage]) -> usize {
-    let open = || stages.iter().filter(|s| s.state != "done").filter_map(|s| s.disk);
+    let open = || stages.iter().filter(|s| s.is_open()).filter_map(|s| s.disk);
     let extra = open().map(|(peak, kept)| peak - kept).max().unwrap_or(0);
     open().map(|(_, kept)| kept).sum::<usize>() + extra
 }
 
-/// Files that the recipe names and that are not there.
-fn missing_files(recipe: &Recipe) -> Vec<String> {
-    let problems = recipe.problems.file.iter().map(|file| ("problems.file".to_owned(), file));
-    let tasks = recipe.evaluate.tasks.iter().filter_map(|t| Some((format!("evaluate.{}.file", t.name), t.file.as_ref()?)));
-    problems.chain(tasks).filter(|(_, file)| !file.exists()).map(|(key, file)| format!("{} ({key})", file.display())).collect()
+/// What the stages are described from.
+struct Plan<'a> {
+    recipe: &'a Recipe,
+    run: &'a Path,
+    files: &'a Files,
 }
 
-fn describe(recipe: &Recipe, name: String, state: &'static str) -> Stage {
-    let (role, phase) = name.split_once('/').unwrap_or((&name, ""));
-    let model = if role == "teacher" || role == "traces" { &recipe.teacher } else { &recipe.student };
-    let config = model.as_ref().and_then(config_of);
-    let parameters = config.as_ref().map(|c| c.parameters() as f64);
-    match role {
-        "traces" => {
-            let s = &recipe.sample;
-            let tokens = s.problems as f64 * f64::from(s.n) * s.params.max_tokens as f64;
-            let problems = if s.problems == 0 { "all".to_owned() } else { s.problems.to_string() };
-            Stage {
-                what: format!("{problems} problems x {} attempts, {} tokens at most", s.n, s.params.max_tokens),
-                memory: config.as_ref().map(|c| sampling_bytes(c, recipe, s.params.max_tokens)),
-                flops: parameters.filter(|_| s.problems > 0).map(|p| 2.0 * p * tokens),
-                disk: (s.problems > 0).then_some((tokens as usize * TOKEN_BYTES, tokens as usize * TOKEN_BYTES)),
-                name,
-                state,
-            }
+impl Plan<'_> {
+    fn stage(&self, name: String) -> Stage {
+        let (role, phase) = name.split_once('/').unwrap_or((&name, ""));
+        let role = match role {
+            "traces" => return self.sample(),
+            "corpus" => return self.filter(),
+            "teacher" => "teacher",
+            _ => "student",
+        };
+        let model = if role == "teacher" { &self.recipe.teacher } else { &self.recipe.student };
+        let control = name.starts_with("controls/");
+        let found = model.iter().flat_map(|m| &m.phases).find(|p| if control { p.uses_corpus() } else { p.name == phase });
+        let config = model.as_ref().and_then(config_of);
+        let stage = match found.map(|p| &p.method) {
+            Some(Method::Grpo(grpo)) => self.grpo(grpo, config.as_ref()),
+            Some(Method::Sft(sft)) => self.sft(sft, config.as_ref()),
+            None => Stage { what: "a control without a corpus phase".to_owned(), ..Stage::default() },
+        };
+        Stage { name, model: Some(role), parameters: config.map(|c| c.parameters()), ..stage }
+    }
+
+    /// Problems that are sampled on, as far as they can be counted.
+    fn sampled(&self) -> Option<usize> {
+        match (self.recipe.sample.problems, self.files.problems) {
+            (0, there) => there,
+            (limit, None) => Some(limit),
+            (limit, Some(there)) => Some(limit.min(there)),
         }
-        "corpus" => Stage { what: "filter the traces".to_owned(), memory: None, flops: None, disk: None, name, state },
-        _ => {
-            let phase = model.iter().flat_map(|m| &m.phases).find(|p| p.name == phase || role == "controls" && p.uses_corpus());
-            let training = config.as_ref().map(|c| c.parameters() * TRAINING_BYTES);
-            let disk = |tokens: usize| {
-                let weights = config.as_ref()?.parameters();
-                let kept = weights * MODEL_BYTES + tokens * TOKEN_BYTES;
-                Some((kept + 2 * weights * STATE_BYTES, kept))
-            };
-            match phase.map(|p| &p.method) {
-                Some(Method::Grpo(g)) => {
-                    let attempts = g.settings.prompts_per_step * g.settings.num_generations;
-                    let tokens = (g.settings.steps * attempts * g.max_tokens) as f64;
-                    let cache = config.as_ref().map(|c| sampling_bytes(c, recipe, g.max_tokens));
-                    Stage {
-                        what: format!("grpo, {} steps of {attempts} attempts", g.settings.steps),
-                        memory: training.zip(cache).map(|(t, c)| t + c),
-                        flops: parameters.map(|p| 8.0 * p * tokens),
-                        disk: disk(tokens as usize),
-                        name,
-                        state,
-                    }
-                }
-                Some(Method::Sft(sft)) => {
-                    let s = &sft.settings;
-                    let length = if s.steps > 0 { format!("{} steps", s.steps) } else { format!("{} epochs", s.epochs) };
-                    let what = format!("sft on {}, {length}, {} sequences each", sft.data, s.batch_size);
-                    // A sequence is at most as long as an attempt; the corpus has at most as many as were sampled.
-                    let sampled = recipe.sample.problems * recipe.sample.n as usize;
-                    let rows = match (s.steps, sft.data.as_str(), &recipe.cold_start) {
-                        (steps, _, _) if steps > 0 => Some((steps * s.batch_size) as f64),
-                        (_, "cold-start", Some(cold)) => Some(s.epochs * cold.traces as f64),
-                        (_, "corpus", _) if sampled > 0 => Some(s.epochs * sampled as f64),
-                        _ => None,
-                    };
-                    let length = recipe.sample.params.max_tokens as f64;
-                    let flops = parameters.zip(rows).map(|(p, rows)| 6.0 * p * rows * length);
-                    Stage { what, memory: training, flops, disk: disk(0), name, state }
-                }
-                None => Stage { what: "a control without a corpus phase".to_owned(), memory: None, flops: None, disk: None, name, state },
-            }
+    }
+
+    fn sample(&self) -> Stage {
+        let s = &self.recipe.sample;
+        let config = self.recipe.teacher.as_ref().and_then(config_of);
+        let problems = self.sampled().map_or("all".to_owned(), thousands);
+        let tokens = self.sampled().map(|n| n * s.n as usize * s.params.max_tokens);
+        Stage {
+            name: sample::FOLDER.to_owned(),
+            what: format!("{problems} problems x {} attempts, {} tokens at most", s.n, thousands(s.params.max_tokens)),
+            ..self.sampling(config.as_ref(), "teacher", tokens, s.params.max_tokens)
+        }
+    }
+
+    fn evaluation(&self, name: &str, role: &'static str, task: &EvaluationTask, problems: Option<usize>) -> Stage {
+        let model = if role == "teacher" { &self.recipe.teacher } else { &self.recipe.student };
+        let config = model.as_ref().and_then(config_of);
+        let tokens = problems.map(|n| n * (task.n as usize + 1) * task.params.max_tokens);
+        let each = problems.map_or("each problem".to_owned(), |n| format!("each of {} problems", thousands(n)));
+        Stage {
+            name: format!("evaluation/{name}-{}", task.name),
+            what: format!("{} sampled and one greedy attempt at {each}, {} tokens at most", task.n, thousands(task.params.max_tokens)),
+            ..self.sampling(config.as_ref(), role, tokens, task.params.max_tokens)
+        }
+    }
+
+    fn sampling(&self, config: Option<&Config>, role: &'static str, tokens: Option<usize>, max_tokens: usize) -> Stage {
+        let cache = config.map(|c| cache_bytes(c, self.recipe, max_tokens));
+        Stage {
+            model: Some(role),
+            parameters: config.map(Config::parameters),
+            tokens,
+            cache,
+            memory: config.zip(cache).map(|(c, cache)| c.parameters() * SAMPLING_BYTES + cache),
+            per_token: 2.0,
+            disk: tokens.map(|t| (t * TOKEN_BYTES, t * TOKEN_BYTES)),
+            ..Stage::default()
+        }
+    }
+
+    fn filter(&self) -> Stage {
+        let there = Manifest::load(self.run.join(sample::FOLDER)).ok();
+        let what = there.map_or("filter the traces".to_owned(), |m| format!("filter {} traces", thousands(m.rows as usize)));
+        Stage { name: filter::FOLDER.to_owned(), what, ..Stage::default() }
+    }
+
+    fn grpo(&self, grpo: &Grpo, config: Option<&Config>) -> Stage {
+        let s = &grpo.settings;
+        let attempts = s.prompts_per_step * s.num_generations;
+        let tokens = s.steps * attempts * grpo.max_tokens;
+        let cache = config.map(|c| cache_bytes(c, self.recipe, grpo.max_tokens));
+        Stage {
+            what: format!("grpo, {} steps of {attempts} attempts", s.steps),
+            tokens: Some(tokens),
+            cache,
+            // Beside what is trained stands the model that it started from.
+            memory: config.zip(cache).map(|(c, cache)| c.parameters() * (TRAINING_BYTES + size_of::<f32>()) + cache),
+            per_token: 8.0,
+            disk: training_disk(config, tokens),
+            ..Stage::default()
+        }
+    }
+
+    fn sft(&self, sft: &Sft, config: Option<&Config>) -> Stage {
+        let s = &sft.settings;
+        let length = if s.steps > 0 { format!("{} steps", thousands(s.steps)) } else { format!("{} epochs", s.epochs) };
+        let rows = if s.steps > 0 { Some(s.steps * s.batch_size) } else { self.rows(sft).map(|n| (s.epochs * n as f64).round() as usize) };
+        Stage {
+            what: format!("sft on {}, {length}, {} sequences each", sft.data, s.batch_size),
+            // A sequence is at most as long as an attempt.
+            tokens: rows.map(|rows| rows * self.recipe.sample.params.max_tokens),
+            memory: config.map(|c| c.parameters() * TRAINING_BYTES),
+            per_token: 6.0,
+            disk: training_disk(config, 0),
+            ..Stage::default()
+        }
+    }
+
+    /// Traces that an SFT phase learns from, at most.
+    fn rows(&self, sft: &Sft) -> Option<usize> {
+        let rows = |folder: &Path| Manifest::load(folder).ok().map(|m| m.rows as usize);
+        match (sft.data.as_str(), &self.recipe.cold_start) {
+            ("cold-start", cold) => cold.as_ref().map(|cold| cold.traces),
+            ("corpus", _) => rows(&self.run.join(filter::FOLDER)).or_else(|| Some(self.sampled()? * self.recipe.sample.n as usize)),
+            (folder, _) => rows(Path::new(folder)),
         }
     }
 }
 
-/// Weights and cache of a sampler.
-fn sampling_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
+/// What a training phase takes on the disk while it runs, and what it leaves.
+fn training_disk(config: Option<&Config>, tokens: usize) -> Option<(usize, usize)> {
+    let weights = config?.parameters();
+    let kept = weights * MODEL_BYTES + tokens * TOKEN_BYTES;
+    Some((kept + 2 * weights * STATE_BYTES, kept))
+}
+
+/// Bytes of a sampler's cache.
+fn cache_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
     let room = (max_tokens + 256).min(config.max_positions);
-    config.parameters() * size_of::<f32>() + KvCache::bytes(config, recipe.execution.slots, room)
+    KvCache::bytes(config, recipe.execution.slots, room)
 }
 
-/// A model's configuration where it can be had without a download.
+/// A model's configuration where it can be had without a download: of a folder, or in the cache, be the weights there or not.
 fn config_of(model: &Model) -> Option<Config> {
-    match &model.shape {
-        Some(shape) => {
-            let text = Text::tiny();
-            Config::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id()).ok()
-        }
-        None => Config::load(&hub::model(&model.model, model.revision.as_deref(), hub::Access::CACHE).ok()?).ok(),
+    if let Some(shape) = &model.shape {
+        let text = Text::tiny();
+        return Config::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id()).ok();
     }
+    Config::load(&hub::cached_config(&model.model, model.revision.as_deref())?).ok()
 }
 
-/// Hub ids that are not in the cache.
-fn downloads(recipe: &Recipe) -> Vec<String> {
-    let models = [&recipe.teacher, &recipe.student].into_iter().flatten().filter(|m| !m.is_fresh());
+/// Hub ids that these stages work with and that are not in the cache.
+fn downloads(recipe: &Recipe, stages: &[Stage]) -> Vec<String> {
+    let models = [("teacher", &recipe.teacher), ("student", &recipe.student)];
+    let used = models.into_iter().filter(|(role, _)| stages.iter().any(|s| s.is_open() && s.model == Some(role)));
+    let models = used.filter_map(|(_, model)| model.as_ref()).filter(|m| !m.is_fresh());
     let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), hub::Access::CACHE).is_err());
     let mut ids: Vec<String> = missing.map(|m| m.model.clone()).collect();
     ids.dedup();
@@ -274,13 +429,6 @@ fn available_disk(run: &Path) -> Option<usize> {
     let existing = run.ancestors().find(|p| p.exists()).filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statvfs(existing).ok()?;
     Some((stat.f_bavail * stat.f_frsize) as usize)
-}
-
-fn size(bytes: usize) -> String {
-    match bytes as f64 {
-        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
-        b => format!("{:.0} MB", (b / 1e6).max(1.0)),
-    }
 }
 
 fn duration(seconds: f64) -> String {

@@ -33,7 +33,7 @@ impl ProblemSet {
                 Ok(Self::Generated { task, key, prefix, levels: settings.levels.clone() })
             }
             _ => {
-                let loaded = config(from_recipe(settings))?;
+                let loaded = config(load_training(settings))?;
                 report_unusable(run, &settings.task, &loaded)?;
                 let problems: Vec<_> = loaded.problems.into_iter().map(Arc::new).collect();
                 Ok(Self::Fixed { problems, key })
@@ -143,43 +143,115 @@ fn is_held_out(question: &str) -> bool {
     hash % 5 == 0
 }
 
-/// Problems of a recipe's file, or the embedded samples of a task that has one.
-fn from_recipe(settings: &Problems) -> Result<Loaded> {
+/// Where problems come from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Origin {
+    Generated,
+    /// The recipe names it.
+    Named(PathBuf),
+    /// It lies in the folder of problem files.
+    Data(PathBuf),
+    /// Our own, embedded.
+    Samples,
+}
+
+impl Origin {
+    /// Of the problems that a recipe samples and trains on. An evaluation set is never among them.
+    pub fn training(settings: &Problems) -> Self {
+        let file = settings.task.parse::<Task>().ok().and_then(Task::training_file);
+        match (&settings.file, file) {
+            (Some(file), _) => Self::Named(file.clone()),
+            (None, None) => Self::Generated,
+            (None, Some(file)) => data_folder().map_or(Self::Samples, |folder| Self::Data(folder.join(file))),
+        }
+    }
+
+    /// Of the problems that an evaluation task measures on.
+    pub fn evaluation(settings: &Problems, task: &EvaluationTask) -> Self {
+        let known = task.name.parse::<Task>().ok();
+        let file = known.and_then(Task::file);
+        match (&task.file, known, file, data_folder()) {
+            (Some(file), ..) => Self::Named(file.clone()),
+            (None, Some(_), None, _) | (None, Some(Task::Countdown | Task::Knights), _, None) => Self::Generated,
+            (None, Some(_), Some(file), Some(folder)) => Self::Data(folder.join(file)),
+            (None, Some(_), Some(_), None) => Self::Samples,
+            (None, None, ..) => settings.file.clone().map_or(Self::Generated, Self::Named),
+        }
+    }
+
+    /// What to tell a person who has not named the file; `None` where there is nothing to tell.
+    pub fn note(&self, task: &str) -> Option<String> {
+        match self {
+            Self::Generated | Self::Named(_) => None,
+            Self::Data(file) => Some(format!("{task}: problems of {}", file.display())),
+            Self::Samples => Some(format!(
+                "{task}: 20 problems of our own in its manner; for the real ones set DISTILL_DATA to the folder with their file, or name the file"
+            )),
+        }
+    }
+}
+
+/// Problems of a recipe's file, of the folder of problem files, or the embedded samples.
+///
+/// # Errors
+/// Where a file is missing or cannot be read, or the recipe does not say how.
+pub fn load_training(settings: &Problems) -> Result<Loaded> {
     let task = settings.task.parse::<Task>().ok();
     match (&settings.file, task, settings.verify) {
         (Some(file), _, Some(check)) => tasks::read(file, Layout::Own { task: &settings.task, fields: &settings.fields, check }),
         (Some(file), Some(task), None) => tasks::read(file, Layout::Named(task)),
         (Some(_), None, None) => anyhow::bail!("problems.verify is missing"),
-        (None, _, _) => {
-            tasks::samples(&settings.task).with_context(|| format!("there are no samples of {:?}; give problems.file", settings.task))
+        (None, Some(task), _) => tasks::load_training(task, data_folder().as_deref()),
+        (None, None, _) => anyhow::bail!("there are no samples of {:?}; give problems.file", settings.task),
+    }
+}
+
+/// Problems of an evaluation task that are read, not generated.
+///
+/// # Errors
+/// As of [`load_training`].
+pub fn load_evaluation(settings: &Problems, task: &EvaluationTask) -> Result<Loaded> {
+    match (&task.file, task.name.parse::<Task>().ok()) {
+        (None, Some(kind)) => tasks::load(kind, data_folder().as_deref()),
+        (Some(file), Some(kind)) => tasks::read(file, Layout::Named(kind)),
+        (file, None) => {
+            let file = file.as_ref().or(settings.file.as_ref());
+            let file = file.with_context(|| format!("problems.file is missing: where are the problems of {:?}?", task.name))?;
+            let check = settings.verify;
+            let check = check.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name))?;
+            tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })
         }
+    }
+}
+
+/// How many held-out problems a generated task is measured on where the recipe does not say.
+pub fn generated_problems(task: Task) -> usize {
+    match task {
+        Task::Arithmetic => 1024,
+        Task::CountdownTiny => countdown_start::HELD_OUT_LIMIT,
+        _ => 256,
     }
 }
 
 /// The held-out problems of an evaluation task.
 pub fn evaluation(run: &Run, task: &EvaluationTask) -> Result<Vec<Arc<Problem>>> {
     let settings = &run.recipe.problems;
-    let known = task.name.parse::<Task>().ok();
-    let default = |n: usize, otherwise: usize| if n == 0 { otherwise } else { n };
     let key = Key::new(run.seed(), "held-out").name(&task.name);
-    let problems = match (&task.file, known) {
-        (None, Some(Task::Arithmetic)) => arithmetic::held_out(key, default(task.problems, 1024))?,
-        (None, Some(Task::CountdownTiny)) => countdown_start::held_out(key, default(task.problems, countdown_start::HELD_OUT_LIMIT))?,
-        (None, Some(kind @ (Task::Countdown | Task::Knights))) if data_folder().is_none() => (0..default(task.problems, 256) as u64)
-            .map(|n| generate(kind, key, &format!("{kind}/held-out"), n, &settings.levels, true))
-            .collect::<Result<_>>()?,
-        (None, Some(kind)) => checked(run, &task.name, tasks::load(kind, data_folder().as_deref()))?,
-        (Some(file), Some(kind)) => checked(run, &task.name, tasks::read(file, Layout::Named(kind)))?,
-        (file, None) => {
-            let file = file.as_ref().or(settings.file.as_ref());
-            let file = config(file.with_context(|| format!("problems.file is missing: where are the problems of {:?}?", task.name)))?;
-            let check =
-                settings.verify.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name));
-            checked(
-                run,
-                &task.name,
-                check.and_then(|check| tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })),
-            )?
+    let problems = match (Origin::evaluation(settings, task), task.name.parse::<Task>()) {
+        (Origin::Generated, Ok(kind)) => {
+            let n = if task.problems == 0 { generated_problems(kind) } else { task.problems };
+            match kind {
+                Task::Arithmetic => arithmetic::held_out(key, n)?,
+                Task::CountdownTiny => countdown_start::held_out(key, n)?,
+                _ => (0..n as u64)
+                    .map(|n| generate(kind, key, &format!("{kind}/held-out"), n, &settings.levels, true))
+                    .collect::<Result<_>>()?,
+            }
+        }
+        _ => {
+            let loaded = config(load_evaluation(settings, task))?;
+            report_unusable(run, &task.name, &loaded)?;
+            loaded.problems
         }
     };
     let limit = if task.problems == 0 { problems.len() } else { task.problems };
@@ -209,12 +281,6 @@ pub fn held_out(run: &Run) -> Result<Vec<Vec<Arc<Problem>>>> {
         }
     }
     Ok(all)
-}
-
-fn checked(run: &Run, task: &str, loaded: Result<Loaded>) -> Result<Vec<Problem>> {
-    let loaded = config(loaded)?;
-    report_unusable(run, task, &loaded)?;
-    Ok(loaded.problems)
 }
 
 /// Where the known tasks' files lie, if the person has them.

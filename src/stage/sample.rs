@@ -2,7 +2,7 @@
 
 use super::collect::{Collection, capacity, extends, sampler};
 use super::models::{self, Loaded};
-use super::problems::{ProblemSet, identity};
+use super::problems::{Origin, ProblemSet, identity};
 use super::run::{Run, Status};
 use crate::key::Key;
 use crate::publish;
@@ -23,9 +23,9 @@ pub fn stage(run: &Run) -> Result<()> {
     let origin = models::last_folder(run, teacher, "teacher")?;
     let settings = &run.recipe.sample;
     let problems = ProblemSet::training(run, "sample")?.first(settings.problems, "sample.problems")?;
-    let hash = models::hash(run, &origin, "teacher", teacher)?;
+    let model = models::identity(run, &origin, "teacher", teacher)?;
     let inputs = json!({
-        "model": hash,
+        "model": model,
         "sampling": settings.params,
         "prompt": settings.prompt,
         "extraction": run.recipe.problems.extraction,
@@ -40,6 +40,9 @@ pub fn stage(run: &Run) -> Result<()> {
     }
     if status == Status::Done {
         return Ok(());
+    }
+    if let Some(note) = Origin::training(&run.recipe.problems).note(&run.recipe.problems.task) {
+        run.ui.say(&note);
     }
     let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, teacher, &origin, "teacher")?;
     let rollout = Rollout {

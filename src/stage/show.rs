@@ -5,7 +5,10 @@ use super::run::{self, Run, read_json};
 use super::sample;
 use crate::publish;
 use crate::recipe::Recipe;
-use crate::report;
+use crate::report::{
+    self,
+    text::{self, thousands},
+};
 use crate::shard::{Manifest, traces};
 use crate::trace::{Reason, Trace};
 use anyhow::{Context, Result, bail, ensure};
@@ -19,6 +22,8 @@ pub struct Look {
     pub dropped: Option<String>,
     pub n: usize,
     pub json: bool,
+    /// Columns that the text is laid out in.
+    pub columns: usize,
 }
 
 /// Text, or JSON, about what lies at `path`.
@@ -69,23 +74,35 @@ pub fn stages(recipe: &Recipe) -> Vec<String> {
     all
 }
 
-fn show_run(run: &Path, look: &Look) -> Result<String> {
-    let recipe = recipe_of(run)?;
-    let mut stages = stages(&recipe);
-    if !stages.iter().any(|s| s == filter::FOLDER) && run.join(filter::FOLDER).exists() {
-        stages.push(filter::FOLDER.to_owned()); // of traces from elsewhere
+/// The stages of a run with their states: those of its recipe in the order of the pipeline, then what else was evaluated.
+fn stages_of_run(run: &Path, recipe: &Recipe) -> Result<Vec<String>> {
+    let mut all = stages(recipe);
+    if !all.iter().any(|s| s == filter::FOLDER) && run.join(filter::FOLDER).exists() {
+        all.push(filter::FOLDER.to_owned()); // of traces from elsewhere
     }
+    all.extend(evaluations_of(recipe));
     let evaluations = run.join("evaluation");
     if evaluations.is_dir() {
-        let mut names: Vec<String> = std::fs::read_dir(&evaluations)
-            .with_context(|| format!("cannot read {}", evaluations.display()))?
-            .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
-            .collect::<Result<_>>()?;
-        names.retain(|n| !n.starts_with('.'));
-        names.sort();
-        stages.extend(names.into_iter().map(|n| format!("evaluation/{n}")));
+        let entries = std::fs::read_dir(&evaluations).with_context(|| format!("cannot read {}", evaluations.display()))?;
+        let names = entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect::<Result<Vec<String>>>()?;
+        let there = names.into_iter().filter(|n| !n.starts_with('.')).map(|n| format!("evaluation/{n}"));
+        let mut others: Vec<String> = there.filter(|name| !all.contains(name)).collect();
+        others.sort();
+        all.extend(others);
     }
-    let rows = stages.into_iter().map(|stage| {
+    Ok(all)
+}
+
+/// The evaluations of a recipe: its tasks in their order, and for each the models from base to student.
+pub fn evaluations_of(recipe: &Recipe) -> Vec<String> {
+    let of =
+        |task: &str| super::evaluate::names(recipe).into_iter().map(|(model, _)| format!("evaluation/{model}-{task}")).collect::<Vec<_>>();
+    recipe.evaluate.tasks.iter().flat_map(|task| of(&task.name)).collect()
+}
+
+fn show_run(run: &Path, look: &Look) -> Result<String> {
+    let recipe = recipe_of(run)?;
+    let rows = stages_of_run(run, &recipe)?.into_iter().map(|stage| {
         let folder = run.join(&stage);
         let done = publish::done(&folder)?;
         let state = if done.is_some() {
@@ -108,32 +125,25 @@ fn show_run(run: &Path, look: &Look) -> Result<String> {
     if look.json {
         return Ok(serde_json::to_string_pretty(&json!({"recipe": recipe.name, "stages": rows}))? + "\n");
     }
-    let mut out = format!("run {} (recipe {}, seed {})\n\n", run.display(), recipe.name, recipe.seed);
+    let title = format!("run {} (recipe {}, seed {})", run.display(), recipe.name, recipe.seed);
+    let mut out = format!("{}\n\n", text::wrap(&title, look.columns, 2).join("\n"));
+    let names = rows.iter().filter_map(|row| row["stage"].as_str()).map(text::width).max().unwrap_or(0);
+    let names = names.min((look.columns / 2).max(16));
     for row in &rows {
-        let seconds = row["seconds"].as_f64().map_or(String::new(), |s| format!("{s:.1} s"));
-        let detail = if row["counts"].is_null() { cursor_text(&row["cursor"]) } else { plain_pairs(&row["counts"]) };
-        writeln!(
-            out,
-            "  {:<34} {:<6} {:>9}  {detail}",
-            row["stage"].as_str().unwrap_or_default(),
-            row["state"].as_str().unwrap_or_default(),
-            seconds
-        )?;
+        let seconds = row["seconds"].as_f64().map_or(String::new(), text::duration);
+        let detail = if row["counts"].is_null() { cursor_text(&row["cursor"]) } else { text::plain_json(&row["counts"]) };
+        let name = text::column(row["stage"].as_str().unwrap_or_default(), names);
+        let head = format!("  {name}  {:<5}  {seconds:>11}  ", row["state"].as_str().unwrap_or_default());
+        text::beside(&head, &detail, look.columns).iter().for_each(|line| out += &format!("{line}\n"));
     }
     if rows.iter().all(|r| r["state"] == "done") && run.join("report.json").exists() {
-        write!(out, "\n{}", report::terminal(&report::Report::of(run)?, run))?;
+        write!(out, "\n{}", report::terminal(&report::Report::of(run)?, run, look.columns))?;
     }
     Ok(out)
 }
 
 fn cursor_text(cursor: &Value) -> String {
     cursor["step"].as_u64().map_or(String::new(), |step| format!("goes on at step {step}"))
-}
-
-/// `a 1, b 2` of a flat object.
-fn plain_pairs(value: &Value) -> String {
-    let pairs = value.as_object().into_iter().flatten().map(|(key, value)| format!("{} {value}", key.replace('_', " ")));
-    pairs.collect::<Vec<_>>().join(", ")
 }
 
 fn show_shards(path: &Path, look: &Look) -> Result<String> {
@@ -146,90 +156,118 @@ fn show_shards(path: &Path, look: &Look) -> Result<String> {
     }
     let mut out = String::new();
     if let Some(manifest) = &manifest {
-        out += &manifest_text(&path, manifest)?;
+        out += &manifest_text(&path, manifest, look.columns);
     }
-    for trace in &first {
-        out += &trace_text(trace)?;
-    }
+    first.iter().for_each(|trace| out += &trace_text(trace, look.columns));
     Ok(out)
 }
 
-fn manifest_text(path: &Path, manifest: &Manifest) -> Result<String> {
+fn manifest_text(path: &Path, manifest: &Manifest, columns: usize) -> String {
     let bytes: u64 = manifest.shards.iter().map(|s| s.bytes).sum();
-    let mut out = format!(
-        "{}: {} of {} rows in {} shards, {} tokens, {:.1} MB\n",
+    let mut lines = vec![format!(
+        "{}: {} of {} rows in {} shards, {} tokens, {}",
         path.display(),
         manifest.kind,
-        manifest.rows,
-        manifest.shards.len(),
-        manifest.tokens(),
-        bytes as f64 / 1e6
-    );
+        thousands(manifest.rows as usize),
+        thousands(manifest.shards.len()),
+        thousands(manifest.tokens() as usize),
+        text::size(bytes as usize)
+    )];
     for (i, source) in manifest.sources.iter().enumerate() {
-        writeln!(out, "source {i}: {} sampled by distill {} with {}", source.model, source.distill_version, source.sampling)?;
+        let sampling = match source.sampling.as_object() {
+            Some(_) => format!(" with {}", text::plain_json(&source.sampling)),
+            None => String::new(),
+        };
+        let version = if source.distill_version.is_empty() { String::new() } else { format!(" by distill {}", source.distill_version) };
+        let model = if source.model.is_empty() { "somewhere else" } else { &source.model };
+        lines.push(format!("source {i}: {}, sampled{version}{sampling}", text::harmless(model)));
     }
-    out.push('\n');
-    Ok(out)
+    let wrapped: Vec<String> = lines.iter().flat_map(|line| text::wrap(line, columns, 2)).collect();
+    wrapped.join("\n") + "\n\n"
 }
 
 /// A trace as a person reads it.
-fn trace_text(trace: &Trace) -> Result<String> {
-    let mut out = format!("── {}  ", trace.id);
+fn trace_text(trace: &Trace, columns: usize) -> String {
     let verdict = match &trace.verdict {
         Some(v) if v.is_correct() => "correct".to_owned(),
-        Some(v) => v.reason().map_or_else(|| "wrong".to_owned(), |r| format!("not correct: {r}")),
+        Some(v) => v.reason().map_or_else(|| "wrong".to_owned(), |r| format!("not correct: {}", text::reason(r))),
         None => "not judged".to_owned(),
     };
-    write!(out, "{verdict}; reference {}; {} tokens, ", trace.gold, trace.completion_tokens)?;
-    writeln!(out, "{}; reward {:.2}", json!(trace.finish).as_str().unwrap_or_default(), trace.reward())?;
+    let reference = if trace.gold.is_empty() { String::new() } else { format!("; reference {}", trace.gold) };
+    let finish = json!(trace.finish);
+    let finish = finish.as_str().unwrap_or_default();
+    // General data is neither counted nor paid.
+    let counted = match (&trace.verdict, trace.completion_tokens) {
+        (None, 0) => String::new(),
+        (_, tokens) => format!("; {} tokens, {finish}; reward {:.2}", thousands(tokens), trace.reward()),
+    };
+    let mut lines = vec![format!("── {}  {verdict}{reference}{counted}", trace.id)];
     if let Some(reason) = trace.other.get("dropped").and_then(|v| serde_json::from_value::<Reason>(v.clone()).ok()) {
-        writeln!(out, "   dropped: {reason}")?;
+        lines.push(format!("   dropped: {}", text::reason(&reason)));
     }
-    writeln!(out, "{}\n{}\n", report::harmless(&trace.question), report::harmless(&trace.response))?;
-    Ok(out)
+    let one_line = |line: &String| text::wrap(&text::harmless(line).replace('\n', " "), columns, 3);
+    let said = [&trace.question, &trace.response].map(|text| text::harmless(text));
+    let body = said.iter().flat_map(|text| text.lines()).flat_map(|line| text::wrap(line, columns, 0));
+    let all: Vec<String> = lines.iter().flat_map(one_line).chain(body).collect();
+    all.join("\n") + "\n\n"
 }
 
 fn show_dropped(path: &Path, rule: &str, look: &Look) -> Result<String> {
-    let folder = [path.join("corpus/dropped"), path.join("dropped"), path.to_path_buf()];
-    let folder = folder.into_iter().find(|f| f.join("manifest.json").exists());
-    let folder = folder.with_context(|| format!("{} holds no dropped traces", path.display()))?;
+    let places = [path.join("corpus/dropped"), path.join("dropped"), path.to_path_buf()];
+    let place = places.into_iter().find(|p| p.is_file() || p.join("manifest.json").exists());
+    let place = place.with_context(|| format!("{} holds no dropped traces: no filter has run there", path.display()))?;
     let mut rules = std::collections::BTreeMap::<String, usize>::new();
     let mut found = Vec::new();
-    for trace in traces(&folder)? {
+    for trace in traces(&place)? {
         let trace = trace?;
-        let name = trace.other.get("dropped").and_then(|d| d["rule"].as_str()).unwrap_or_default().to_owned();
+        let Some(name) = trace.other.get("dropped").and_then(|d| d["rule"].as_str()).map(str::to_owned) else { continue };
         let matches = name == rule || name.strip_prefix(rule).is_some_and(|rest| rest.starts_with('.'));
         *rules.entry(name).or_default() += 1;
         if matches && found.len() < look.n {
             found.push(trace);
         }
     }
-    if found.is_empty() {
-        let list: Vec<String> = rules.iter().map(|(rule, n)| format!("{rule} ({n})")).collect();
+    ensure!(
+        !rules.is_empty(),
+        "{}: no trace here was dropped; what a filter drops lies in corpus/dropped of its run: `distill show RUN --dropped {rule}`",
+        place.display()
+    );
+    if !rules.keys().any(|name| name == rule || name.strip_prefix(rule).is_some_and(|rest| rest.starts_with('.'))) {
+        let list: Vec<String> = rules.iter().map(|(rule, n)| format!("{rule} ({})", thousands(*n))).collect();
         bail!("no trace was dropped by {rule:?}; there are: {}", list.join(", "));
     }
     if look.json {
         return Ok(serde_json::to_string_pretty(&found)? + "\n");
     }
-    found.iter().map(trace_text).collect()
+    Ok(found.iter().map(|trace| trace_text(trace, look.columns)).collect())
 }
 
 /// All attempts at a problem, wherever in the run they are, and its probes at several training steps.
 fn show_problem(path: &Path, problem: &str, look: &Look) -> Result<String> {
     let mut places: Vec<PathBuf> = Vec::new();
-    collect_manifests(path, &mut places)?;
+    if path.is_file() {
+        places.push(path.to_owned());
+    } else {
+        collect_manifests(path, &mut places)?;
+    }
     places.sort();
     let mut sections: Vec<(String, Vec<Trace>)> = Vec::new();
     for place in places {
         let of_problem = traces(&place)?.filter(|t| t.as_ref().map_or(true, |t| t.problem.0 == problem));
         let found = of_problem.collect::<Result<Vec<Trace>>>()?;
         if !found.is_empty() {
-            let name = place.strip_prefix(path).unwrap_or(&place).display().to_string();
+            let inside = place.strip_prefix(path).ok().filter(|inside| !inside.as_os_str().is_empty());
+            let name = inside.unwrap_or(&place).display().to_string();
             sections.push((name, found));
         }
     }
     let probes = probes_of(path, problem)?;
-    ensure!(!sections.is_empty() || !probes.is_empty(), "no attempt at problem {problem:?} in {}", path.display());
+    ensure!(
+        !sections.is_empty() || !probes.is_empty(),
+        "no attempt at problem {problem:?} in {}; ids are what `distill show {}` prints before the #",
+        path.display(),
+        path.display()
+    );
     if look.json {
         let sections: Vec<Value> = sections.iter().map(|(name, traces)| json!({"folder": name, "traces": traces})).collect();
         let probes: Vec<Value> = probes.iter().map(|(name, step, trace)| json!({"phase": name, "step": step, "trace": trace})).collect();
@@ -239,12 +277,12 @@ fn show_problem(path: &Path, problem: &str, look: &Look) -> Result<String> {
     for (name, traces) in &sections {
         writeln!(out, "{name}")?;
         for trace in traces {
-            out += &trace_text(trace)?;
+            out += &trace_text(trace, look.columns);
         }
     }
     for (phase, step, trace) in &probes {
         writeln!(out, "{phase}, greedy after step {step}")?;
-        out += &trace_text(trace)?;
+        out += &trace_text(trace, look.columns);
     }
     Ok(out)
 }
@@ -282,21 +320,28 @@ fn probes_of(run: &Path, problem: &str) -> Result<Vec<(String, u64, Trace)>> {
 }
 
 /// The funnel of a finished corpus.
-pub fn funnel(corpus: &Path, json: bool) -> Result<String> {
+pub fn funnel(corpus: &Path, json: bool, columns: usize) -> Result<String> {
     let done = publish::done(corpus)?.with_context(|| format!("{} is not finished", corpus.display()))?;
     if json {
         return Ok(serde_json::to_string_pretty(&done)? + "\n");
     }
+    let steps: Vec<(&str, u64)> = done["funnel"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|step| (step["step"].as_str().unwrap_or_default(), step["count"].as_u64().unwrap_or_default()))
+        .collect();
+    let names = steps.iter().map(|(name, _)| text::width(name)).max().unwrap_or(0);
     let mut out = String::new();
-    for step in done["funnel"].as_array().into_iter().flatten() {
-        writeln!(out, "{:<18} {:>9}", step["step"].as_str().unwrap_or_default(), step["count"])?;
+    for (name, count) in steps {
+        writeln!(out, "{}  {:>9}", text::column(name, names), thousands(count as usize))?;
     }
-    writeln!(out, "kept in {}, dropped with reasons in {}", corpus.display(), corpus.join("dropped").display())?;
-    Ok(out)
+    let places = format!("kept in {}, dropped with reasons in {}", corpus.display(), corpus.join("dropped").display());
+    Ok(out + &text::wrap(&places, columns, 2).join("\n") + "\n")
 }
 
 /// Where a finished stage left its result.
-pub fn finished(run: &Run, stage: &str, json: bool) -> Result<String> {
+pub fn finished(run: &Run, stage: &str, json: bool, columns: usize) -> Result<String> {
     let folders: Vec<String> = stages(&run.recipe).into_iter().filter(|s| s == stage || s.starts_with(&format!("{stage}/"))).collect();
     let mut out = String::new();
     for name in folders {
@@ -305,7 +350,8 @@ pub fn finished(run: &Run, stage: &str, json: bool) -> Result<String> {
         if json {
             writeln!(out, "{}", serde_json::to_string(&done)?)?;
         } else {
-            writeln!(out, "{}: {}", folder.display(), plain_pairs(&done["counts"]))?;
+            let line = format!("{}: {}", folder.display(), text::plain_json(&done["counts"]));
+            text::wrap(&line, columns, 2).iter().for_each(|line| out += &format!("{line}\n"));
         }
     }
     Ok(out)

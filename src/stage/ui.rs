@@ -1,5 +1,6 @@
 //! What a person sees while a stage works: progress bars and remarks on stderr, and the answer to Ctrl-C.
 
+use crate::report::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,14 @@ pub fn interrupt_requested() -> bool {
 /// A line on stderr; where it cannot be written there is nobody to tell.
 pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Columns that text for a person is laid out in: `COLUMNS`, else those of the terminal that `stream` is, else 100.
+pub fn columns(stream: impl std::os::fd::AsFd) -> usize {
+    const DEFAULT: usize = 100;
+    let said = std::env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok());
+    let measured = || rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
+    said.or_else(measured).filter(|columns| *columns > 0).unwrap_or(DEFAULT)
 }
 
 /// How much is shown.
@@ -54,9 +63,13 @@ impl Ui {
         let hidden = self.json || !std::io::stderr().is_terminal();
         let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = ProgressStyle::with_template("{prefix:<24} {bar:30} {pos}/{len}  {elapsed} (left {eta})  {msg}");
+        // Name and bar take a third each at most, so that the numbers behind them stay on the line; the message gets what is left.
+        let columns = columns(std::io::stderr());
+        let (name, cells) = (text::width(label).max(24).min(columns / 3), (columns / 4).min(30));
+        let style =
+            ProgressStyle::with_template(&format!("{{prefix}} {{bar:{cells}}} {{pos}}/{{len}}  {{elapsed}} (left {{eta}})  {{wide_msg}}"));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(label.to_owned());
+        bar.set_prefix(text::column(label, name));
         bar
     }
 }

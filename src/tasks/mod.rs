@@ -105,6 +105,16 @@ impl Task {
         }
     }
 
+    /// Name of its training set in a folder of problem files, of which no problem is in an evaluation set; `None` for what is generated.
+    pub fn training_file(self) -> Option<&'static str> {
+        match self {
+            Self::Gsm8k => Some("gsm8k_train.jsonl"),
+            Self::Math | Self::Math500 => Some("math_train.jsonl"),
+            Self::Aime24 | Self::Aime25 => Some("aime_1983_2023.jsonl"),
+            Self::Arithmetic | Self::Countdown | Self::CountdownTiny | Self::Knights => None,
+        }
+    }
+
     /// Our own problems of this kind, embedded in the program: name and JSONL.
     fn sample_file(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -147,17 +157,26 @@ impl From<Task> for String {
     }
 }
 
-/// The problems of `task`: its file in `folder`, or the embedded samples where no folder is given.
+/// The evaluation problems of `task`: its file in `folder`, or the embedded samples where no folder is given.
 ///
 /// # Errors
 /// When the folder has no such file, the file cannot be read, or the task is only generated.
 pub fn load(task: Task, folder: Option<&Path>) -> anyhow::Result<Loaded> {
-    let Some(file) = task.file() else { bail!("{task} is generated and has no file") };
+    load_file(task, task.file(), folder)
+}
+
+/// As [`load`], the problems to train on.
+pub fn load_training(task: Task, folder: Option<&Path>) -> anyhow::Result<Loaded> {
+    load_file(task, task.training_file(), folder)
+}
+
+fn load_file(task: Task, file: Option<&str>, folder: Option<&Path>) -> anyhow::Result<Loaded> {
+    let Some(file) = file else { bail!("{task} is generated and has no file") };
     let Some(folder) = folder else { return samples(task.name()).with_context(|| format!("{task} has no samples")) };
     let path = folder.join(file);
     ensure!(
         path.is_file(),
-        "no {file} in {} for the task {task}; put it there, or leave the folder out to use our own samples",
+        "no {file} in {} for the task {task}; put it there, name a file of your own, or leave the folder out to use our own samples",
         folder.display()
     );
     read(&path, Layout::Named(task))
@@ -268,6 +287,7 @@ mod tests {
             assert_eq!(numeric == rows, task.check() == Check::Number, "{file}");
         }
         assert_eq!(load(Task::Knights, Some(&folder)).expect("read above").problems.len(), 500);
+        assert_eq!(load_training(Task::Math500, Some(&folder)).expect("read above").problems.len(), 7469);
     }
 
     #[test]

@@ -6,30 +6,43 @@ use super::check::Check;
 use super::knights::{MAX_PEOPLE, Statement, solutions};
 use crate::problem::Answer;
 use anyhow::{Context, bail, ensure};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 
 /// The fields of one line, in the order of the file.
-pub(super) struct Row(Map<String, Value>);
+pub(super) struct Row {
+    fields: Map<String, Value>,
+    /// Those that are numbers, as they are written: a `Value` holds about 17 digits of them.
+    numbers: HashMap<String, String>,
+}
 
 impl Row {
     /// # Errors
     /// When the line is not UTF-8 or not one JSON object.
     pub(super) fn parse(line: &[u8]) -> anyhow::Result<Self> {
         let text = std::str::from_utf8(line).map_err(|e| anyhow::anyhow!("not UTF-8 from byte {} of the line on", e.valid_up_to()))?;
-        match serde_json::from_str(text).context("not JSON")? {
-            Value::Object(fields) => Ok(Self(fields)),
+        let fields = match serde_json::from_str(text).context("not JSON")? {
+            Value::Object(fields) => fields,
             other => bail!("the line is {}, expected a JSON object", kind(&other)),
+        };
+        let mut numbers = HashMap::new();
+        if fields.values().any(Value::is_number) {
+            let written: HashMap<String, &RawValue> = serde_json::from_str(text).context("not JSON")?;
+            numbers =
+                written.into_iter().filter(|(name, _)| fields[name].is_number()).map(|(name, raw)| (name, plain(raw.get()))).collect();
         }
+        Ok(Self { fields, numbers })
     }
 
     /// The first of `names` that the row has.
     pub(super) fn find(&self, names: &[&str]) -> Option<(&String, &Value)> {
-        names.iter().find_map(|name| self.0.get_key_value(*name))
+        names.iter().find_map(|name| self.fields.get_key_value(*name))
     }
 
     fn require(&self, names: &[&str]) -> anyhow::Result<(&String, &Value)> {
         self.find(names).with_context(|| {
-            let found: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let found: Vec<&str> = self.fields.keys().map(String::as_str).collect();
             format!(
                 "no field {}; this line has: {}",
                 names.join(" or "),
@@ -50,7 +63,7 @@ impl Row {
     pub(super) fn reference(&self, names: &[&str]) -> anyhow::Result<String> {
         match self.require(names)? {
             (_, Value::String(text)) => Ok(text.clone()),
-            (_, Value::Number(number)) => Ok(number.to_string()),
+            (name, Value::Number(number)) => Ok(self.numbers.get(name).cloned().unwrap_or_else(|| number.to_string())),
             (_, Value::Null) => Ok(String::new()),
             (name, other) => bail!("field {name} is {}, expected text or a number", kind(other)),
         }
@@ -59,14 +72,14 @@ impl Row {
     /// The id as written; a bare number gets the task in front.
     pub(super) fn id(&self, name: &str, task: &str) -> anyhow::Result<String> {
         match self.require(&[name])? {
-            (_, Value::Number(number)) => Ok(format!("{task}/{number}")),
+            (name, Value::Number(number)) => Ok(format!("{task}/{}", self.numbers.get(name).unwrap_or(&number.to_string()))),
             _ => self.text(&[name]),
         }
     }
 
     /// `3`, `4.25` (rounded) or `"Level 3"`; anything else says nothing about difficulty.
     pub(super) fn level(&self) -> Option<u8> {
-        let level = match self.0.get("level")? {
+        let level = match self.fields.get("level")? {
             Value::Number(number) => number.as_f64()?,
             Value::String(text) => text.rsplit(' ').next()?.parse().ok()?,
             _ => return None,
@@ -119,6 +132,24 @@ impl Row {
         let items = value.as_array().and_then(|items| items.iter().map(item).collect());
         items.with_context(|| format!("field {name} is {}, expected a list of {what}", kind(value)))
     }
+}
+
+/// A JSON number without an exponent, digit by digit; one whose exponent would make it longer than 400 digits stays as it is.
+fn plain(number: &str) -> String {
+    let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else { return number.to_owned() };
+    let Some(exponent) = exponent.parse::<i32>().ok().filter(|e| e.abs() <= 400) else { return number.to_owned() };
+    let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut digits = format!("{whole}{fraction}");
+    let point = whole.len() as i32 + exponent;
+    if point <= 0 {
+        digits = format!("0.{}{digits}", "0".repeat(point.unsigned_abs() as usize));
+    } else if point as usize >= digits.len() {
+        digits += &"0".repeat(point as usize - digits.len());
+    } else {
+        digits.insert(point as usize, '.');
+    }
+    format!("{sign}{digits}")
 }
 
 /// Why `knights` is not proven to be the unique solution of the stored statements, if so.
@@ -177,6 +208,25 @@ mod tests {
         check(r#"{"level": -1}"#, None);
         check(r#"{"level": null}"#, None);
         check("{}", None);
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        let check = |json: &str, expect: &str| {
+            assert_eq!(row(&format!(r#"{{"answer": {json}}}"#)).reference(&["answer"]).ok().as_deref(), Some(expect), "{json}");
+        };
+        for number in ["123456789012345678901234567890", "0.12345678901234567890123", "-98765432109876543210", "7", "1.50", "-0"] {
+            check(number, number);
+        }
+        check("1e3", "1000");
+        check("-1.25E+1", "-12.5");
+        check("12345678901234567890.5e-3", "12345678901234567.8905");
+        check("5e-2", "0.05");
+        check("0e0", "0");
+        let long = row(r#"{"id": 123456789012345678901234567890, "answer": 123456789012345678901234567890}"#);
+        assert_eq!(long.id("id", "own").ok().as_deref(), Some("own/123456789012345678901234567890"));
+        let answer = long.answer(Check::Number, &["answer"]).expect("a number");
+        assert_eq!(answer, Ok(Answer::Number { value: "123456789012345678901234567890".into() }));
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Place {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_distill"));
-        command.current_dir(self.0.path()).env("HF_HUB_OFFLINE", "1").env("HF_HOME", self.path("hf")).env_remove("DISTILL_DATA");
+        command.current_dir(self.0.path()).env("HF_HUB_OFFLINE", "1").env("HF_HOME", self.path("hf"));
+        command.env_remove("DISTILL_DATA").env_remove("COLUMNS");
         command
     }
 

@@ -14,6 +14,8 @@ fn show_prints_runs_shards_problems_and_drops() {
         assert!(run.contains(part), "{part:?} is not in\n{run}");
     }
     assert_eq!(run.lines().filter(|l| l.split_whitespace().nth(1) == Some("done")).count(), 12, "{run}");
+    let evaluated: Vec<&str> = run.lines().filter_map(|l| l.trim().strip_prefix("evaluation/")?.split("-arithmetic").next()).collect();
+    assert_eq!(evaluated, ["base", "teacher", "student-base", "student-unfiltered", "student"], "{run}");
     let shards = show("run/traces -n 2");
     assert!(shards.starts_with("run/traces: traces of 24 rows in 1 shards, "), "{shards}");
     assert_eq!(shards.matches("── arithmetic/sample/").count(), 2, "{shards}");
@@ -38,11 +40,92 @@ fn show_prints_runs_shards_problems_and_drops() {
         1: error: no trace was dropped by "nonsense"; there are: finished (18)
     "#]]);
     place.distill("show run --problem nonsense").fails(expect![[r#"
-        1: error: no attempt at problem "nonsense" in run
+        1: error: no attempt at problem "nonsense" in run; ids are what `distill show run` prints before the #
     "#]]);
+    let file = "run/traces/00000.jsonl.zst";
+    assert_eq!(show(&format!("{file} --problem arithmetic/sample/3")).matches("── arithmetic/sample/3#").count(), 2);
+    place.distill(&format!("show {file} --dropped finished")).fails(expect![[r#"
+        1: error: run/traces/00000.jsonl.zst: no trace here was dropped; what a filter drops lies in corpus/dropped of its run: `distill show RUN --dropped finished`
+    "#]]);
+    let of_dropped = show("run/corpus/dropped/00000.jsonl.zst --dropped finished -n 1");
+    assert!(of_dropped.contains("   dropped: finished (length, asked for stop)"), "{of_dropped}");
     place.distill("show nothere").fails(expect![[r#"
         1: error: nothere does not exist; show wants a run directory, a folder of shards or a file of traces
     "#]]);
+}
+
+#[test]
+fn every_screen_keeps_to_the_columns() {
+    let place = Place::with_run();
+    let question = "what is ".to_owned() + &"1+".repeat(40) + "1";
+    place.write("long.jsonl", format!("{{\"question\": \"{question}\", \"answer\": 101}}\n"));
+    place.distill(&format!("sample --teacher {TEACHER} --problems long.jsonl --verify number -n 1 --max-tokens 4 --out long")).exits(0);
+    for columns in [60, 80, 140] {
+        for args in [
+            "show run",
+            "show run --dropped finished",
+            "show run --problem arithmetic/sample/3",
+            "show run/traces",
+            "show long",
+            "run --plan",
+        ] {
+            let mut command = place.command();
+            let output = place.output(args, command.args(args.split(' ')).env("COLUMNS", columns.to_string())).ok().stdout;
+            // The resolved recipe stands on top of a plan as it is in its file.
+            let screen = output.split("# plan").last().unwrap_or_default();
+            let longest = screen.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(longest <= columns && (args != "show run" || longest > columns - 24), "{args} at {columns}: {longest}\n{screen}");
+        }
+    }
+}
+
+/// Chats as SFT trainers store them, alone and beside traces.
+#[test]
+fn chats_are_shown_and_learnt_from() {
+    let place = Place::with_run();
+    let general = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/general.jsonl");
+    let shown = place.distill(&format!("show {} -n 30", general.display())).ok().stdout;
+    assert_eq!(shown.matches("── general/").count(), 10, "{shown}");
+    assert!(shown.contains("── general/1#0  not judged\nHow do I keep basil alive"), "{shown}");
+    let chat =
+        r#"{"messages": [{"role": "user", "content": "what is 1+1"}, {"role": "assistant", "content": "<think>1+1 is 2</think>2"}]}"#;
+    place.write("mixed.jsonl", format!("{chat}\n{}\n", place.lines("run/traces").join("\n")));
+    let train = "train-student --student run/student/base --traces mixed.jsonl --out mixed --set student.phase[0].steps=2";
+    let trained = place.distill(train).ok();
+    assert!(trained.stdout.starts_with("mixed/student/sft: examples 25, "), "{trained:?}");
+}
+
+/// Where a person names a known task and no file, the full training file is taken if it is there, and what was taken is said.
+#[test]
+fn the_file_of_a_known_task_is_found_and_named() {
+    let place = Place::with_run();
+    let sample = |out: &str, data: Option<&str>| {
+        let args = format!("sample --teacher {TEACHER} --task gsm8k --limit 1 -n 1 --max-tokens 4 --out {out}");
+        let mut command = place.command();
+        command.args(args.split(' '));
+        if let Some(folder) = data {
+            command.env("DISTILL_DATA", place.path(folder));
+        }
+        place.output(&args, &mut command)
+    };
+    place.write("data/gsm8k_test.jsonl", "{\"question\": \"what is 2+2\", \"answer\": \"#### 4\"}\n");
+    let missing = sample("missing", Some("data")).exits(78);
+    assert!(missing.stderr.contains("no gsm8k_train.jsonl in HERE/data for the task gsm8k"), "{missing:?}");
+    place.write("data/gsm8k_train.jsonl", "{\"question\": \"what is 3+2\", \"answer\": \"#### 5\"}\n");
+    let full = sample("full", Some("data")).ok();
+    assert_eq!(full.stderr, "gsm8k: problems of HERE/data/gsm8k_train.jsonl\n");
+    assert_eq!(place.traces("full/traces")[0].question, "what is 3+2");
+    let plan = format!("sample --teacher {TEACHER} --task gsm8k --plan --json");
+    assert!(place.distill(&plan).ok().json()["stages"][0]["what"].as_str().expect("text").starts_with("20 problems"));
+}
+
+#[test]
+fn a_model_is_structured_in_the_report() {
+    let place = Place::with_run();
+    let inputs = |stage: usize| place.json("run/report.json")["stages"][stage]["inputs"]["model"].clone();
+    let shape = serde_json::json!({"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 64, "positions": 128});
+    assert_eq!(inputs(0), serde_json::json!({"fresh": "teacher", "shape": shape, "seed": 0}));
+    assert_eq!(inputs(1), place.json("run/teacher/base/DONE")["model_hash"]);
 }
 
 #[test]
@@ -94,9 +177,10 @@ fn stages_work_by_flags_alone() {
     place.distill(stored).ok();
     assert_eq!(place.json("e/report.json")["comparison"], place.json("d/report.json")["comparison"]);
     // What was measured otherwise is no partner for a comparison.
-    for (setting, said) in
-        [("--max-tokens 21", "sampling is {"), ("--max-tokens 20 --prompt r1", "prompt is \"plain\" there and \"r1\" here")]
-    {
+    for (setting, said) in [
+        ("--max-tokens 21", "max tokens 20, stop none there"),
+        ("--max-tokens 20 --prompt r1", "prompt is \"plain\" there and \"r1\" here"),
+    ] {
         let other = place.distill(&format!("{} --out f", stored.replace("--max-tokens 20 --out e", setting))).exits(78);
         assert!(other.stderr.contains("d/evaluation/teacher-arithmetic was not measured as arithmetic"), "{other:?}");
         assert!(other.stderr.contains(said) && other.stderr.contains("give the same settings"), "{other:?}");

@@ -6,6 +6,7 @@ mod damage;
 mod environment;
 mod fixture;
 mod look;
+mod plan;
 mod real;
 mod recipes;
 mod resume;
