@@ -179,7 +179,7 @@ fn stages_work_by_flags_alone() {
     // What was measured otherwise is no partner for a comparison.
     for (setting, said) in [
         ("--max-tokens 21", "max tokens 20, stop none there"),
-        ("--max-tokens 20 --prompt r1", "prompt is \"plain\" there and \"r1\" here"),
+        ("--max-tokens 20 --prompt r1", "prompt is plain there and r1 here"),
     ] {
         let other = place.distill(&format!("{} --out f", stored.replace("--max-tokens 20 --out e", setting))).exits(78);
         assert!(other.stderr.contains("d/evaluation/teacher-arithmetic was not measured as arithmetic"), "{other:?}");
