@@ -177,10 +177,9 @@ fn stages_work_by_flags_alone() {
     place.distill(stored).ok();
     assert_eq!(place.json("e/report.json")["comparison"], place.json("d/report.json")["comparison"]);
     // What was measured otherwise is no partner for a comparison.
-    for (setting, said) in [
-        ("--max-tokens 21", "max tokens 20, stop none there"),
-        ("--max-tokens 20 --prompt r1", "prompt is plain there and r1 here"),
-    ] {
+    for (setting, said) in
+        [("--max-tokens 21", "max tokens 20, stop none there"), ("--max-tokens 20 --prompt r1", "prompt is plain there and r1 here")]
+    {
         let other = place.distill(&format!("{} --out f", stored.replace("--max-tokens 20 --out e", setting))).exits(78);
         assert!(other.stderr.contains("d/evaluation/teacher-arithmetic was not measured as arithmetic"), "{other:?}");
         assert!(other.stderr.contains(said) && other.stderr.contains("give the same settings"), "{other:?}");
