@@ -189,7 +189,7 @@ fn rotary_angles_far_into_a_sequence_are_those_of_transformers() {
 #[test]
 fn decoding_over_a_cache_agrees_with_the_packed_path() {
     for golden in Golden::all() {
-        let decoder = golden.decoder.for_sampling().unwrap();
+        let decoder = golden.decoder.clone().for_sampling().unwrap();
         let sequences = golden.sequences();
         let starts = [20, 1, 16];
         let prompts = Packed::new(sequences.iter().zip(starts).map(|(s, n)| &s[..n])).unwrap();
@@ -222,7 +222,7 @@ fn decoding_over_a_cache_agrees_with_the_packed_path() {
 #[test]
 fn a_sequence_is_bit_equal_alone_and_beside_others() {
     let golden = Golden::load("qwen3");
-    let decoder = golden.decoder.for_sampling().unwrap();
+    let decoder = golden.decoder.clone().for_sampling().unwrap();
     let wanted = golden.ids(2);
     let alone = decoder.hidden(&Packed::new([&wanted[..]]).unwrap()).unwrap().to_vec2::<f32>().unwrap();
     for others in [1usize, 6, 63] {

@@ -133,21 +133,29 @@ pub struct TokenStats {
     pub kl: Tensor,
 }
 
-/// Weights (O, D) of a product; for sampling their copy in panels, for training where their gradient goes.
+/// Weights (O, D) of a product; for sampling in panels, for training with where their gradient goes.
 #[derive(Clone, Debug)]
 struct Matrix {
-    weight: Tensor,
+    /// `None` where the panels stand in its place.
+    weight: Option<Tensor>,
     panels: Option<Arc<ops::Panels>>,
     sink: Option<ops::Sink>,
 }
 
 impl Matrix {
     fn new(weight: Tensor) -> Self {
-        Self { weight, panels: None, sink: None }
+        Self { weight: Some(weight), panels: None, sink: None }
     }
 
+    fn weight(&self) -> &Tensor {
+        self.weight.as_ref().expect("a decoder for sampling is not trained, copied or saved")
+    }
+
+    /// Puts panels in the place of the weights, whose memory is free then if nobody else has it.
     fn lay_out(&mut self) -> Result<()> {
-        self.panels = ops::panels(&self.weight)?.map(Arc::new);
+        if let Some(panels) = ops::panels(self.weight())? {
+            (self.panels, self.weight) = (Some(Arc::new(panels)), None);
+        }
         Ok(())
     }
 
@@ -155,7 +163,7 @@ impl Matrix {
     fn apply(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         Ok(match &self.panels {
             Some(panels) => ops::linear_by_panels(x, panels, bias)?,
-            None => ops::linear(x, &self.weight, bias, self.sink.as_ref())?,
+            None => ops::linear(x, self.weight(), bias, self.sink.as_ref())?,
         })
     }
 }
@@ -235,11 +243,11 @@ impl Decoder {
 
     /// Parameters as the decoder holds them, with their names, tied embeddings once.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.weight.clone())];
+        let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.weight().clone())];
         for (i, layer) in self.layers.iter().enumerate() {
             let mut push = |name: &str, tensor: &Tensor| all.push((format!("model.layers.{i}.{name}"), tensor.clone()));
             push("input_layernorm.weight", &layer.input_norm);
-            push("self_attn.qkv_proj.weight", &layer.qkv.weight);
+            push("self_attn.qkv_proj.weight", layer.qkv.weight());
             if let Some(bias) = &layer.qkv_bias {
                 push("self_attn.qkv_proj.bias", bias);
             }
@@ -247,14 +255,14 @@ impl Decoder {
                 push("self_attn.q_norm.weight", q);
                 push("self_attn.k_norm.weight", k);
             }
-            push("self_attn.o_proj.weight", &layer.o_proj.weight);
+            push("self_attn.o_proj.weight", layer.o_proj.weight());
             push("post_attention_layernorm.weight", &layer.post_norm);
-            push("mlp.gate_up_proj.weight", &layer.gate_up.weight);
-            push("mlp.down_proj.weight", &layer.down.weight);
+            push("mlp.gate_up_proj.weight", layer.gate_up.weight());
+            push("mlp.down_proj.weight", layer.down.weight());
         }
         all.push(("model.norm.weight".to_owned(), self.norm.clone()));
         if !self.config.tie_embeddings {
-            all.push(("lm_head.weight".to_owned(), self.head.weight.clone()));
+            all.push(("lm_head.weight".to_owned(), self.head.weight().clone()));
         }
         all
     }
@@ -275,11 +283,13 @@ impl Decoder {
         self.map(|_, tensor| Ok(tensor.detach()))
     }
 
-    /// `frozen`, with a copy of its matrices laid out for many products: what sampling runs on until the next optimiser step.
+    /// The decoder that sampling runs on: without gradients, its matrices laid out for many products.
     ///
-    /// It takes as much memory again as the matrices do.
-    pub fn for_sampling(&self) -> Result<Self> {
+    /// Later optimiser steps do not reach it, and it can do nothing else than `prefill`, `decode`, `hidden` and `logits`: it is not to be trained, copied or saved.
+    /// A matrix that nobody else has goes as soon as it is laid out, so that no more than one is there twice; tied embeddings become two.
+    pub fn for_sampling(self) -> Result<Self> {
         let mut decoder = self.frozen()?;
+        drop(self);
         for layer in &mut decoder.layers {
             for matrix in [&mut layer.qkv, &mut layer.o_proj, &mut layer.gate_up, &mut layer.down] {
                 matrix.lay_out()?;
@@ -365,8 +375,8 @@ impl Decoder {
         temperature: f32,
         reference: Option<(&Tensor, &Self)>,
     ) -> Result<TokenStats> {
-        let reference = reference.map(|(hidden, model)| (hidden, &model.head.weight));
-        let stats = ops::token_stats(hidden, &self.head.weight, targets, temperature, reference, self.head.sink.as_ref())?; // (N, 3)
+        let reference = reference.map(|(hidden, model)| (hidden, model.head.weight()));
+        let stats = ops::token_stats(hidden, self.head.weight(), targets, temperature, reference, self.head.sink.as_ref())?; // (N, 3)
         let column = |i: usize| stats.narrow(1, i, 1)?.squeeze(1);
         Ok(TokenStats { logprobs: column(0)?, entropy: column(1)?, kl: column(2)? })
     }
@@ -440,7 +450,7 @@ impl Decoder {
         mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let eps = self.config.rms_norm_eps;
-        let mut x = ops::embed(&self.embed.weight, ids, self.embed.sink.as_ref())?; // (N, D)
+        let mut x = ops::embed(self.embed.weight(), ids, self.embed.sink.as_ref())?; // (N, D)
         for (i, layer) in self.layers.iter().enumerate() {
             let h = ops::rms_norm(&x, &layer.input_norm, eps)?;
             let mut qkv = layer.qkv.apply(&h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)

@@ -7,9 +7,10 @@ use super::choice::{Choice, SamplingParams, choose};
 use crate::key::Key;
 use crate::lanes;
 use crate::model::text::Text;
-use crate::model::{Decoder, KvCache, Packed, Prefix, Rows};
+use crate::model::{Config, Decoder, KvCache, Packed, Prefix, Rows};
 use crate::trace::{Completion, FinishReason};
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub struct Usage {
 
 /// Samples from a decoder in this process.
 pub struct LocalSampler {
-    decoder: Decoder,
+    model: Model,
     text: Arc<Text>,
     stop_ids: Vec<u32>,
     /// Slot s is slot s / lanes of cache s mod lanes: each lane decodes its own rows, on one thread from embedding to choice.
@@ -64,6 +65,14 @@ pub struct LocalSampler {
     capacity: usize,
     usage: Usage,
     stop: fn() -> bool,
+}
+
+/// What is sampled from.
+enum Model {
+    /// Shares its memory with what may be trained: laid out at the beginning of each run.
+    Following(Decoder),
+    /// Laid out once.
+    Fixed(Arc<Decoder>),
 }
 
 /// Rows from which on a lane of its own pays.
@@ -89,12 +98,22 @@ impl LocalSampler {
     ///
     /// `decoder` may share its memory with one that is being trained: the next `run` then uses the new weights.
     pub fn new(decoder: &Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
-        let capacity = capacity.min(decoder.config().max_positions);
+        Self::of(Model::Following(decoder.frozen()?), decoder.config(), decoder.device(), (text, slots, capacity))
+    }
+
+    /// `new` for a model that nobody trains: it takes the memory of one copy of the weights and not of two.
+    pub fn fixed(decoder: Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
+        let (config, device) = (decoder.config().clone(), decoder.device().clone());
+        Self::of(Model::Fixed(Arc::new(decoder.for_sampling()?)), &config, &device, (text, slots, capacity))
+    }
+
+    fn of(model: Model, config: &Config, device: &Device, (text, slots, capacity): (Arc<Text>, usize, usize)) -> Result<Self> {
+        let capacity = capacity.min(config.max_positions);
         let slots = slots.max(1);
-        let lanes = if decoder.config().is_small() { lanes::count().min(slots / LANE_ROWS).max(1) } else { 1 };
-        let cache = |lane| KvCache::new(decoder.config(), (slots + lanes - 1 - lane) / lanes, capacity, decoder.device());
+        let lanes = if config.is_small() { lanes::count().min(slots / LANE_ROWS).max(1) } else { 1 };
+        let cache = |lane| KvCache::new(config, (slots + lanes - 1 - lane) / lanes, capacity, device);
         let caches = (0..lanes).map(cache).collect::<Result<_>>()?;
-        Ok(Self { decoder: decoder.frozen()?, stop_ids: text.stop_ids(), text, caches, capacity, usage: Usage::default(), stop: || false })
+        Ok(Self { model, stop_ids: text.stop_ids(), text, caches, capacity, usage: Usage::default(), stop: || false })
     }
 
     /// Makes `run` return as soon as `stop` is true between two steps: running attempts are dropped, and can be sampled again to the same tokens.
@@ -124,7 +143,10 @@ impl LocalSampler {
         let mut running: Vec<Running> = Vec::new();
         let mut last: Option<(Arc<Prompt>, Prefix)> = None;
         let mut ended = false;
-        let decoder = self.decoder.for_sampling()?;
+        let decoder = match &self.model {
+            Model::Following(decoder) => Arc::new(decoder.clone().for_sampling()?),
+            Model::Fixed(decoder) => decoder.clone(),
+        };
         loop {
             if (self.stop)() {
                 return Ok(());

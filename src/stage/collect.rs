@@ -5,8 +5,7 @@
 use super::run::{Interrupted, Run, config};
 use super::ui::interrupt_requested;
 use crate::key::Key;
-use crate::model::text::Text;
-use crate::model::{Decoder, KvCache};
+use crate::model::{Config, KvCache};
 use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::LocalSampler;
@@ -225,11 +224,11 @@ pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: 
     Ok((longest + rollout.params.max_tokens).min(positions))
 }
 
-/// A sampler with the recipe's slots and room for so many tokens in each. More slots than this machine's memory holds are refused here: the allocation
-/// that fails later would end the program.
-pub(super) fn sampler(run: &Run, decoder: &Decoder, text: &Arc<Text>, room: usize) -> Result<LocalSampler> {
+/// The recipe's slots, for a cache of so many tokens in each. More than this machine's memory holds are refused here: the allocation that fails later would
+/// end the program.
+pub(super) fn slots(run: &Run, model: &Config, room: usize) -> Result<usize> {
     let slots = run.recipe.execution.slots;
-    let one = KvCache::bytes(decoder.config(), 1, room);
+    let one = KvCache::bytes(model, 1, room);
     // Half of the address space is the limit of any allocation.
     let memory = memory().unwrap_or(isize::MAX as usize);
     let most = memory / one.max(1);
@@ -241,7 +240,7 @@ pub(super) fn sampler(run: &Run, decoder: &Decoder, text: &Arc<Text>, room: usiz
             memory as f64 / 1e9
         ))
     })?;
-    LocalSampler::new(decoder, text.clone(), slots, room)
+    Ok(slots)
 }
 
 /// Bytes of memory that this machine has, where it tells.
@@ -255,7 +254,9 @@ fn memory() -> Option<usize> {
 mod tests {
     use super::super::ui::Ui;
     use super::*;
+    use crate::model::Decoder;
     use crate::model::Shape;
+    use crate::model::text::Text;
     use crate::recipe::Recipe;
     use crate::reward::RewardPreset;
     use crate::rollout::PromptStyle;

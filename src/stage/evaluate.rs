@@ -1,6 +1,6 @@
 //! `evaluate`: each model of the run on the same held-out problems, sampled and greedy, into `evaluation/<model>-<task>/`.
 
-use super::collect::{Collection, capacity, extends, sampler};
+use super::collect::{Collection, capacity, extends, slots};
 use super::models::{self, Loaded, Origin};
 use super::problems;
 use super::run::{Run, Status, config};
@@ -13,7 +13,7 @@ use crate::recipe::{EvaluationTask, Model, Recipe};
 use crate::report::text::plain_json;
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
-use crate::sampler::SamplingParams;
+use crate::sampler::{LocalSampler, SamplingParams};
 use crate::shard::{manifest, traces};
 use crate::trace::{FinishReason, Group, Trace, Verdict};
 use crate::verify::Rules;
@@ -172,7 +172,8 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     let sampled = rollout(task.params.clone());
     let greedy = rollout(SamplingParams { stop: task.params.stop.clone(), ..SamplingParams::at(0.0, task.params.max_tokens) });
     let room = capacity(&sampled, problems, decoder.config().max_positions)?;
-    let mut sampler = sampler(run, &decoder, &text, room)?;
+    let slots = slots(run, decoder.config(), room)?;
+    let mut sampler = LocalSampler::fixed(decoder, text.clone(), slots, room)?;
     let key = Key::new(run.seed(), "evaluate").name(&candidate.name).name(&task.name);
     let extends = status == Status::Extend;
     let mut collect = |rollout: &Rollout, kind: &str, attempts: u32| {

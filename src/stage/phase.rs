@@ -3,7 +3,7 @@
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
 //! training goes on), `rollouts/` for GRPO, and while it runs one resumable `state/`.
 
-use super::collect::{capacity, entry, sampler};
+use super::collect::{capacity, entry, slots};
 use super::examples::{cold_start, demonstrations};
 use super::filter;
 use super::models::{self, Loaded, Origin};
@@ -235,7 +235,8 @@ impl Job<'_> {
         let seen = problems.len().map_or_else(|| problems.first(256, ""), |_| problems.first(0, ""))?;
         let slack = if problems.len().is_some() { 0 } else { 32 };
         let room = (capacity(&rollout, &seen, positions)? + slack).min(positions);
-        let mut sampler = sampler(self.run, learner.decoder(), text, room)?;
+        let slots = slots(self.run, learner.decoder().config(), room)?;
+        let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), slots, room)?;
         let save_steps = self.run.recipe.execution.grpo_save_steps;
         let grpo = Grpo {
             settings: &phase.settings,

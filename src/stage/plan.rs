@@ -19,8 +19,6 @@ use std::time::Instant;
 
 /// Bytes per parameter in training: weights, gradient and two moments, all f32.
 const TRAINING_BYTES: usize = 16;
-/// Bytes per parameter in sampling: the weights, and their copy laid out for products. In GRPO the copy is gone when the gradient comes.
-const SAMPLING_BYTES: usize = 8;
 /// Bytes of a sampled token on disk: text, id and log-probability, compressed; 2.9 to 4.7 in the shards of a run of the tiny recipe.
 const TOKEN_BYTES: usize = 5;
 /// Bytes per parameter that a phase keeps: its model, in f32.
@@ -314,7 +312,7 @@ impl Plan<'_> {
             parameters: config.map(Config::parameters),
             tokens,
             cache,
-            memory: config.zip(cache).map(|(c, cache)| c.parameters() * SAMPLING_BYTES + cache),
+            memory: config.zip(cache).map(|(c, cache)| sampling_bytes(c) + cache),
             per_token: 2.0,
             disk: tokens.map(|t| (t * TOKEN_BYTES, t * TOKEN_BYTES)),
             ..Stage::default()
@@ -375,6 +373,12 @@ fn training_disk(config: Option<&Config>, tokens: usize) -> Option<(usize, usize
     let weights = config?.parameters();
     let kept = weights * MODEL_BYTES + tokens * TOKEN_BYTES;
     Some((kept + 2 * weights * STATE_BYTES, kept))
+}
+
+/// Bytes of the weights in sampling: tied embeddings are there as a table and laid out for products. (In GRPO a copy of all takes the place of the gradient.)
+fn sampling_bytes(config: &Config) -> usize {
+    let twice = if config.tie_embeddings { config.vocab_size * config.hidden_size } else { 0 };
+    (config.parameters() + twice) * size_of::<f32>()
 }
 
 /// Bytes of a sampler's cache.

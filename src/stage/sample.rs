@@ -1,12 +1,13 @@
 //! `sample`: the teacher's attempts at the problems, verified, into `traces/`.
 
-use super::collect::{Collection, capacity, extends, sampler};
+use super::collect::{Collection, capacity, extends, slots};
 use super::models::{self, Loaded};
 use super::problems::{Origin, ProblemSet, identity};
 use super::run::{Run, Status};
 use crate::key::Key;
 use crate::publish;
 use crate::rollout::Rollout;
+use crate::sampler::LocalSampler;
 use crate::shard::Source;
 use crate::verify::Rules;
 use anyhow::{Context, Result};
@@ -56,7 +57,8 @@ pub fn stage(run: &Run) -> Result<()> {
         run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
     }
     let room = capacity(&rollout, &problems, decoder.config().max_positions)?;
-    let mut sampler = sampler(run, &decoder, &rollout.text, room)?;
+    let slots = slots(run, decoder.config(), room)?;
+    let mut sampler = LocalSampler::fixed(decoder, rollout.text.clone(), slots, room)?;
     let folder = run.folder(FOLDER);
     let sealed = (status == Status::Extend).then_some(folder.as_path());
     let collected = Collection {

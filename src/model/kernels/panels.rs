@@ -189,7 +189,7 @@ mod portable {
     }
 }
 
-/// The tile in registers of 16 numbers; left to itself the compiler takes narrower ones, at two thirds of the speed.
+/// The tile in registers of 16 numbers; left to itself the compiler takes registers of 8, at half the speed.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::{STRIDE, Tile, WIDTH};
