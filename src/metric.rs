@@ -96,6 +96,21 @@ pub fn ci95(values: &[f64], key: Key) -> Option<[f64; 2]> {
     bootstrap(values.len(), key, |picks| picks.iter().map(|i| values[*i]).sum::<f64>() / n)
 }
 
+/// `ci95` of shares, each from 0 to 1. Where all are 0, or all are 1, resampling knows no spread, and the exact bound of a binomial share stands in.
+///
+/// Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial" (1934).
+pub fn share_ci95(shares: &[f64], key: Key) -> Option<[f64; 2]> {
+    let is_all = |share: f64| !shares.is_empty() && shares.iter().all(|x| *x == share);
+    let far = 1.0 - 0.025f64.powf(1.0 / shares.len().max(1) as f64);
+    if is_all(0.0) {
+        Some([0.0, far])
+    } else if is_all(1.0) {
+        Some([1.0 - far, 1.0])
+    } else {
+        ci95(shares, key)
+    }
+}
+
 /// 95 % percentile interval of `statistic`, which gets the numbers of the resampled problems; resamples without a finite value do not count.
 fn bootstrap(problems: usize, key: Key, statistic: impl Fn(&[usize]) -> f64) -> Option<[f64; 2]> {
     if problems == 0 {
@@ -432,5 +447,11 @@ mod tests {
     fn an_interval_of_one_value_has_no_width() {
         let key = Key::new(1, "test");
         assert_eq!((ci95(&[], key), ci95(&[0.5; 7], key)), (None, Some([0.5, 0.5])));
+        // 5 of 5 and 0 of 5 leave a rate of 48 % and of 52 % possible: 0.4782 = 0.025^(1/5).
+        let [low, high] = share_ci95(&[0.0; 5], key).unwrap();
+        assert!(low == 0.0 && (high - 0.5218).abs() < 1e-4, "{high}");
+        let [low, high] = share_ci95(&[1.0; 5], key).unwrap();
+        assert!(high == 1.0 && (low - 0.4782).abs() < 1e-4, "{low}");
+        assert_eq!((share_ci95(&[], key), share_ci95(&[0.0, 1.0], key)), (None, ci95(&[0.0, 1.0], key)));
     }
 }

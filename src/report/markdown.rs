@@ -97,7 +97,7 @@ fn setup(report: &Report) -> String {
         writes(&mut out, format_args!("- cold start: {traces} traces made by rule and corrupted on purpose (see the limits below)\n"));
     }
     out + "- again: `distill run recipe.toml` with the `recipe.toml` beside this file, which holds every setting\n\n\
-           All figures come from the files of this run directory. Intervals are 95 % bootstrap intervals over problems.\n"
+           All figures come from the files of this run directory. Intervals are 95 % bootstrap intervals over problems; for a share that is the same at every problem, 0 or 100 %, exact binomial ones.\n"
 }
 
 fn evaluation(report: &Report) -> String {

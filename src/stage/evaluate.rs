@@ -6,7 +6,7 @@ use super::problems;
 use super::run::{Run, Status, config};
 use super::{phase, sample};
 use crate::key::Key;
-use crate::metric::{Outcome, ci95, maj_at_n, mean};
+use crate::metric::{Outcome, ci95, maj_at_n, mean, share_ci95};
 use crate::problem::Problem;
 use crate::publish;
 use crate::recipe::{EvaluationTask, Model, Recipe};
@@ -273,11 +273,14 @@ fn summary(model: &str, task: &str, n: u32, per_problem: &[PerProblem], key: Key
     let greedy: Vec<f64> = per_problem.iter().map(|p| f64::from(p.greedy)).collect();
     let majority: Vec<f64> = per_problem.iter().map(|p| p.majority).collect();
     // Every problem has as many attempts, so the mean over problems is that over attempts.
-    let of = |f: &dyn Fn(&PerProblem) -> f64, name: &str| {
-        let values: Vec<f64> = per_problem.iter().map(|p| f(p) / f64::from(p.sampled.attempts).max(1.0)).collect();
-        (mean(&values).unwrap_or(0.0), ci95(&values, key.name(name)))
+    let each = |f: &dyn Fn(&PerProblem) -> f64| -> Vec<f64> {
+        per_problem.iter().map(|p| f(p) / f64::from(p.sampled.attempts).max(1.0)).collect()
     };
-    let (tokens, tokens_ci) = of(&|p| p.tokens as f64, "tokens");
+    let of = |f: &dyn Fn(&PerProblem) -> f64, name: &str| {
+        let values = each(f);
+        (mean(&values).unwrap_or(0.0), share_ci95(&values, key.name(name)))
+    };
+    let tokens = each(&|p| p.tokens as f64);
     let (truncated, truncated_ci) = of(&|p| p.truncated as f64, "truncated");
     let (no_answer, no_answer_ci) = of(&|p| p.no_answer as f64, "no answer");
     let (language, language_ci) = of(&|p| p.language, "language");
@@ -288,7 +291,7 @@ fn summary(model: &str, task: &str, n: u32, per_problem: &[PerProblem], key: Key
             && let Some(value) = mean(&values)
         {
             pass_at_k.insert(k.to_string(), value.into());
-            pass_at_k_ci.insert(k.to_string(), json!(ci95(&values, key.name("pass at k").number(k.into()))));
+            pass_at_k_ci.insert(k.to_string(), json!(share_ci95(&values, key.name("pass at k").number(k.into()))));
         }
     }
     Ok(json!({
@@ -297,15 +300,15 @@ fn summary(model: &str, task: &str, n: u32, per_problem: &[PerProblem], key: Key
         "problems": per_problem.len(),
         "samples": n,
         "pass_at_1": mean(&rates),
-        "ci95": ci95(&rates, key.name("sampled")),
+        "ci95": share_ci95(&rates, key.name("sampled")),
         "greedy": mean(&greedy),
-        "greedy_ci95": ci95(&greedy, key.name("greedy")),
+        "greedy_ci95": share_ci95(&greedy, key.name("greedy")),
         "maj_at_n": mean(&majority),
-        "maj_at_n_ci95": ci95(&majority, key.name("majority")),
+        "maj_at_n_ci95": share_ci95(&majority, key.name("majority")),
         "pass_at_k": pass_at_k,
         "pass_at_k_ci95": pass_at_k_ci,
-        "mean_tokens": tokens,
-        "mean_tokens_ci95": tokens_ci,
+        "mean_tokens": mean(&tokens).unwrap_or(0.0),
+        "mean_tokens_ci95": ci95(&tokens, key.name("tokens")),
         "truncated": truncated,
         "truncated_ci95": truncated_ci,
         "no_answer": no_answer,

@@ -122,7 +122,7 @@ fn real_problems_go_through_every_step_with_qwens_tokenizer() {
         check(&place, &format!("{folder}/greedy"), problems, 1, r1, 24);
         let share = |f: &dyn Fn(&Trace) -> bool| traces.iter().filter(|t| f(t)).count() as f64 / traces.len() as f64;
         let expected = json!({
-            "problems": 4, "n": 2, "pass_at_1": 0.0, "greedy": 0.0, "ci95": [0.0, 0.0],
+            "problems": 4, "n": 2, "pass_at_1": 0.0, "greedy": 0.0,
             "mean_tokens": traces.iter().map(|t| t.completion_tokens).sum::<usize>() as f64 / traces.len() as f64,
             "truncated": share(&|t| t.finish != FinishReason::Stop),
             "no_answer": share(&|t| matches!(t.verdict, Some(Verdict::NoAnswer { .. }))),
@@ -130,6 +130,9 @@ fn real_problems_go_through_every_step_with_qwens_tokenizer() {
         for (key, value) in expected.as_object().expect("an object") {
             assert_eq!(row[key].as_f64(), value.as_f64(), "{folder}: {key} in {row:#}");
         }
+        // None of 4: 1 - 0.025^(1/4).
+        let interval: [f64; 2] = serde_json::from_value(row["ci95"].clone()).expect("two numbers");
+        assert!(interval[0] == 0.0 && (interval[1] - 0.6024).abs() < 1e-4, "{interval:?}");
         let results = String::from_utf8(place.read(&format!("{folder}/results.jsonl"))).expect("UTF-8");
         let rows: Vec<serde_json::Value> = results.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
         let expected: Vec<_> = problems.iter().map(|p| json!({"problem": p.id, "attempts": 2, "correct": 0, "greedy": false})).collect();
