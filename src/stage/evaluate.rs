@@ -55,7 +55,7 @@ pub fn measure_all(run: &Run, held_out: &[Vec<Arc<Problem>>]) -> Result<()> {
 pub fn candidates(run: &Run) -> Result<Vec<Candidate<'_>>> {
     let before_grpo = |model: &Model| match model.phases.iter().position(|p| p.is_grpo()) {
         Some(i) if i > 0 => Ok(Origin::Folder(run.folder(&format!("teacher/{}", model.phases[i - 1].name)))),
-        _ => models::origin(model),
+        _ => models::origin(run, model),
     };
     names(&run.recipe)
         .into_iter()

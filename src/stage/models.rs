@@ -32,13 +32,27 @@ pub struct Loaded {
     pub name: String,
 }
 
-/// Finds a recipe's model before its phases; Hub ids are looked up, and fetched where that is allowed.
-pub fn origin(model: &Model) -> Result<Origin> {
+/// Finds a recipe's model before its phases; Hub ids are looked up, and fetched where that is allowed. What a branch stood for the first time holds for the run.
+pub fn origin(run: &Run, model: &Model) -> Result<Origin> {
     if model.is_fresh() {
         return Ok(Origin::Fresh);
     }
     let access = hub::Access { offline: false, stopped: interrupt_requested, say: complain };
-    Ok(Origin::Folder(config(hub::model(&model.model, model.revision.as_deref(), access))?))
+    if Path::new(&model.model).exists() {
+        return Ok(Origin::Folder(config(hub::model(&model.model, None, access))?));
+    }
+    let (id, inner) = model.model.split_once('@').map_or((model.model.as_str(), None), |(id, revision)| (id, Some(revision)));
+    let name = format!("{id}@{}", inner.or(model.revision.as_deref()).unwrap_or("main"));
+    let kept = run.commit_of(&name)?;
+    let folder = match &kept {
+        Some(commit) => hub::model(id, Some(commit), access),
+        None => hub::model(&model.model, model.revision.as_deref(), access),
+    };
+    let folder = config(folder)?;
+    if let (None, Some(commit)) = (kept, hub::snapshot_revision(&folder)) {
+        run.keep_commit(&name, &commit)?;
+    }
+    Ok(Origin::Folder(folder))
 }
 
 /// Opens a model; `role` names the draw of a fresh one.
@@ -83,7 +97,7 @@ fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
         return Ok(None);
     }
     let teacher = run.recipe.teacher.as_ref().context("a recipe that names its teacher's template has a teacher")?;
-    Ok(Some(match origin(teacher)? {
+    Ok(Some(match origin(run, teacher)? {
         Origin::Fresh => Text::tiny(),
         Origin::Folder(folder) => config(Text::from_folder(&folder))?,
     }))
@@ -144,6 +158,6 @@ fn fresh(run: &Run, role: &str, model: &Model) -> Value {
 pub fn last_folder(run: &Run, model: &Model, role: &str) -> Result<Origin> {
     match model.phases.last() {
         Some(phase) => Ok(Origin::Folder(run.folder(&format!("{role}/{}", phase.name)))),
-        None => origin(model),
+        None => origin(run, model),
     }
 }

@@ -65,14 +65,14 @@ pub fn controls(run: &Run) -> Result<()> {
 pub fn before_corpus(run: &Run, model: &Model) -> Result<Option<Origin>> {
     match model.phases.iter().position(|p| p.uses_corpus()) {
         Some(0) if model.is_fresh() => Ok(None),
-        Some(0) => Ok(Some(models::origin(model)?)),
+        Some(0) => Ok(Some(models::origin(run, model)?)),
         Some(i) => Ok(Some(Origin::Folder(run.folder(&format!("student/{}", model.phases[i - 1].name))))),
         None => Ok(None),
     }
 }
 
 fn phases(run: &Run, model: &Model, role: &'static str) -> Result<()> {
-    let mut origin = models::origin(model)?;
+    let mut origin = models::origin(run, model)?;
     for phase in &model.phases {
         run.check_interrupt()?;
         let data = match &phase.method {

@@ -89,6 +89,22 @@ impl Run {
         Ok(Self { dir, recipe, ui, date, force, _lock: lock })
     }
 
+    /// The commit that this run took for a Hub name (`organisation/name@revision`): a branch may move while a run rests, the run's model must not.
+    pub fn commit_of(&self, name: &str) -> Result<Option<String>> {
+        let path = self.dir.join(MODELS);
+        let Some(stored) = read_json(&path)? else { return Ok(None) };
+        let wrong = || format!("{}: {name:?} must be a commit, got {}; remove the file to take the newest", path.display(), stored[name]);
+        if stored[name].is_null() { Ok(None) } else { config(stored[name].as_str().map(|c| Some(c.to_owned())).with_context(wrong)) }
+    }
+
+    /// Keeps what `commit_of` gives.
+    pub fn keep_commit(&self, name: &str, commit: &str) -> Result<()> {
+        let path = self.dir.join(MODELS);
+        let mut stored = read_json(&path)?.unwrap_or_else(|| json!({}));
+        stored[name] = commit.into();
+        publish::json(&path, &stored)
+    }
+
     /// Where a stage keeps its files.
     pub fn folder(&self, stage: &str) -> PathBuf {
         self.dir.join(stage)
@@ -173,6 +189,9 @@ impl Run {
 /// Where a run keeps the time of its beginning.
 const DATE: &str = "date.json";
 
+/// Where a run keeps which commit it took for each Hub name.
+const MODELS: &str = "models.json";
+
 /// When the run in this directory was begun, written down the first time.
 fn date(dir: &Path) -> Result<i64> {
     let path = dir.join(DATE);
@@ -189,7 +208,7 @@ fn date(dir: &Path) -> Result<i64> {
 
 /// Whether any stage has left something: a recipe that failed before that may be corrected freely.
 fn has_results(dir: &Path) -> Result<bool> {
-    const NOTHING: [&str; 5] = [".lock", "recipe.toml", DATE, "unusable_problems.json", "STARTED"];
+    const NOTHING: [&str; 6] = [".lock", "recipe.toml", DATE, MODELS, "unusable_problems.json", "STARTED"];
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let entry = entry?;
         let found =

@@ -59,6 +59,32 @@ fn a_run_keeps_its_first_day() {
 }
 
 #[test]
+fn a_run_keeps_the_commit_that_a_branch_stood_for() {
+    let place = Place::with_run();
+    let (old, new) = ("1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222");
+    let hub = "hf/hub/models--some--model";
+    place.copy_model(TEACHER, &format!("{hub}/snapshots/{old}"));
+    place.copy_model("run/teacher/base", &format!("{hub}/snapshots/{new}"));
+    place.write(&format!("{hub}/refs/main"), old);
+    let ask = |n: u32, out: &str| {
+        let args = format!("sample --teacher some/model --task arithmetic --limit 4 -n {n} --max-tokens 8 --out {out}");
+        place.distill(&args).ok()
+    };
+    ask(1, "out");
+    assert_eq!(place.json("out/models.json"), serde_json::json!({"some/model@main": old}));
+    let first = place.lines("out/traces");
+    place.write(&format!("{hub}/refs/main"), new);
+    ask(2, "out");
+    let manifest = String::from_utf8(place.read("out/traces/manifest.json")).expect("UTF-8");
+    assert!(manifest.contains(&format!("some/model@{old}")) && !manifest.contains(new), "{manifest}");
+    let second = place.lines("out/traces");
+    assert!(second.len() == 8 && first.iter().all(|line| second.contains(line)), "the first attempts stay");
+    assert!(!place.path("out/superseded").exists());
+    ask(1, "other");
+    assert_eq!(place.json("other/models.json"), serde_json::json!({"some/model@main": new}), "a new run takes the branch as it is");
+}
+
+#[test]
 fn execution_keys_are_free() {
     let place = Place::with_run();
     let done = place.written("run", "DONE");
