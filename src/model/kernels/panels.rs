@@ -15,6 +15,8 @@ const ROWS: usize = 14;
 const DEPTH: usize = 1024;
 /// Rows that go through all panels together, so that their slices stay in the core's cache.
 const BLOCK: usize = 12 * ROWS;
+/// Multiplications that are not split over threads.
+const WORK: usize = 1 << 18;
 /// Inputs between two requests for memory ahead.
 const STRIDE: usize = 16;
 
@@ -56,8 +58,9 @@ impl Panels {
         let mut y = Vec::with_capacity(n * self.outputs);
         let out = Out(y.as_mut_ptr());
         let panels = self.outputs.div_ceil(WIDTH);
-        // Neighbouring panels go to one thread: it reads on where it stopped.
-        let share = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
+        // Neighbouring panels go to one thread: it reads on where it stopped. Waking another one pays from some microseconds of work on.
+        let least = WORK / (WIDTH * self.inputs * n.clamp(1, BLOCK));
+        let share = panels.div_ceil(4 * rayon::current_num_threads()).max(least).max(1);
         for from in (0..n).step_by(BLOCK) {
             let rows = &x[from * self.inputs..(from + BLOCK).min(n) * self.inputs];
             let sums = || vec![0f32; rows.len() / self.inputs * WIDTH];
