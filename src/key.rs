@@ -160,21 +160,17 @@ impl Stream {
 
 /// Philox4x32 with 10 rounds.
 #[inline]
-fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
-        let a = u64::from(counter[0]) * 0xD251_1F53;
-        let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
-    }
-    counter
+fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let mut lanes = counter.map(|word| [word]);
+    philox_lanes(&mut lanes, key);
+    lanes.map(|[word]| word)
 }
 
-/// `philox` of 16 counters at once, in loops that become vector code.
-fn philox_lanes(counters: &mut [[u32; 16]; 4], mut key: [u32; 2]) {
+/// `philox` of N counters at once, in loops that become vector code.
+fn philox_lanes<const N: usize>(counters: &mut [[u32; N]; 4], mut key: [u32; 2]) {
     let [c0, c1, c2, c3] = counters;
     for _ in 0..10 {
-        for i in 0..16 {
+        for i in 0..N {
             let a = u64::from(c0[i]) * 0xD251_1F53;
             let b = u64::from(c2[i]) * 0xCD9E_8D57;
             (c0[i], c2[i]) = ((b >> 32) as u32 ^ c1[i] ^ key[0], (a >> 32) as u32 ^ c3[i] ^ key[1]);
