@@ -40,7 +40,7 @@ impl<'a> Response<'a> {
 
     /// Inside of the last `\boxed{…}` or `\fbox{…}` of the answer part, braces balanced; `None` when there is no closed one.
     pub fn boxed(&self) -> Option<&'a str> {
-        last_boxed(self.answer)
+        boxes(self.answer).last().map(|(start, end)| &self.answer[*start..*end])
     }
 
     /// Inside of the last closed `<tag>…</tag>` of the answer part, untrimmed.
@@ -72,16 +72,24 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Inside of the brace group of the `\boxed` or `\fbox` that starts last among those that close; `\{` and `\}` are no braces.
+/// Where the inside of each closed `\boxed{…}` and `\fbox{…}` starts and ends, in the order of their starts; `\{` and `\}` are no braces.
 ///
 /// One pass: a box that never closes costs no scan of its own, however many there are.
-fn last_boxed(text: &str) -> Option<&str> {
+pub fn boxes(text: &str) -> Vec<(usize, usize)> {
     let bytes = text.as_bytes();
     let command = |at: usize| ["\\boxed", "\\fbox"].iter().find(|name| bytes[at..].starts_with(name.as_bytes())).map(|name| name.len());
     let mut open: Vec<(usize, bool)> = Vec::new(); // where the inside of each open group starts, and whether a box opened it
-    let mut found: Option<(usize, usize)> = None;
+    let mut found: Vec<(usize, usize)> = Vec::new();
     let (mut i, mut boxed) = (0, false); // boxed: between `i` and the box command before it is only white space
     while i < bytes.len() {
+        // Nothing but braces and backslashes matters; outside of groups only a box does.
+        match bytes[i..].iter().position(|b| matches!(b, b'\\' | b'{' | b'}')) {
+            Some(skip) => {
+                boxed &= bytes[i..i + skip].iter().all(u8::is_ascii_whitespace);
+                i += skip;
+            }
+            None => break,
+        }
         if let Some(length) = command(i) {
             (i, boxed) = (i + length, true);
             continue;
@@ -89,20 +97,19 @@ fn last_boxed(text: &str) -> Option<&str> {
         match bytes[i] {
             b'{' => open.push((i + 1, boxed)),
             b'}' => {
-                if let Some((start, true)) = open.pop()
-                    && found.is_none_or(|(last, _)| last < start)
-                {
-                    found = Some((start, i));
+                if let Some((start, true)) = open.pop() {
+                    found.push((start, i));
                 }
             }
             _ => {}
         }
-        boxed &= bytes[i].is_ascii_whitespace();
+        boxed = false;
         // What a backslash escapes is skipped, unless it is itself the start of a box: `\\boxed{5}` is a box after a line break.
         let escapes = bytes[i] == b'\\' && command((i + 1).min(bytes.len())).is_none();
         i += if escapes { 2 } else { 1 };
     }
-    found.map(|(start, end)| &text[start..end])
+    found.sort_unstable();
+    found
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Where in a response the answer stands. It does not know whether the answer is right.
 
-use super::excerpt;
-use super::number;
+use super::{excerpt, math, number};
 use crate::problem::is_han;
 use crate::response::Response;
 use crate::trace::Reason;
@@ -17,7 +16,7 @@ pub enum Extraction {
     /// Only an answer that is marked as one: the last `\boxed{…}`, else the last `<answer>…</answer>`, else the last `#### number`.
     #[default]
     Strict,
-    /// After those, the last number of the answer part.
+    /// After those: what follows `the answer is` and its like, an answer part that is nothing but an answer, the last mathematics, the last number.
     Flexible,
 }
 
@@ -27,8 +26,11 @@ pub(super) enum RuleUsed {
     Boxed,
     AnswerTag,
     Hashes,
+    /// Behind words such as `the answer is`.
+    Stated,
+    LastMath,
     LastNumber,
-    /// The whole answer part, for answers that are sentences.
+    /// The whole answer part, for answers that are sentences or nothing but the answer.
     AnswerPart,
 }
 
@@ -55,21 +57,55 @@ pub(super) fn explicit_or_all<'a>(response: &Response<'a>, extraction: Extractio
     }
 }
 
-/// The answer to a question for a number: marked, after `####`, or (flexible) the last number.
-pub(super) fn number<'a>(response: &Response<'a>, extraction: Extraction) -> Result<Extracted<'a>, Reason> {
+/// The answer to a question for a number or an expression: marked, after `####`, or (flexible) stated in words, the last mathematics, the last number.
+pub(super) fn expression<'a>(response: &Response<'a>, extraction: Extraction) -> Result<Extracted<'a>, Reason> {
     if let Some(found) = marked(response)? {
         return Ok(found);
     }
     if let Some(text) = hashes(response.answer) {
         return extracted(response, text, RuleUsed::Hashes);
     }
-    match extraction {
-        Extraction::Flexible => match last_number(response.answer) {
-            Some(text) => extracted(response, text, RuleUsed::LastNumber),
-            None => Err(Reason::rule("no_answer")),
-        },
-        Extraction::Strict => Err(Reason::rule("no_answer")),
+    if extraction == Extraction::Strict {
+        return Err(Reason::rule("no_answer"));
     }
+    let text = response.answer;
+    let found = stated(text)
+        .map(|found| (found, RuleUsed::Stated))
+        .or_else(|| Some((whole(text)?, RuleUsed::AnswerPart)))
+        .or_else(|| Some((last_math(text)?, RuleUsed::LastMath)))
+        .or_else(|| Some((last_number(text)?, RuleUsed::LastNumber)));
+    match found {
+        Some((found, by)) => extracted(response, found, by),
+        None => Err(Reason::rule("no_answer")),
+    }
+}
+
+/// The insides of the last boxes that belong together, with commas between them; `None` if the last box stands alone.
+///
+/// Boxes belong together if little stands between them: a connective, a name, marks of mathematics, but no end of a sentence and no second thought.
+pub(super) fn joined_boxes(text: &str) -> Option<String> {
+    let boxes = crate::response::boxes(text);
+    let (mut start, end) = *boxes.last()?;
+    let mut parts = vec![&text[start..end]];
+    for (from, to) in boxes.iter().rev().skip(1) {
+        let between = text.get(to + 1..start).unwrap_or("");
+        let between = between.rfind('\\').map_or(between, |at| &between[..at]);
+        if *to >= start || !is_joint(between) || parts.len() > 32 {
+            break;
+        }
+        parts.push(&text[*from..*to]);
+        start = *from;
+    }
+    parts.reverse();
+    (parts.len() > 1).then(|| parts.join(", "))
+}
+
+fn is_joint(between: &str) -> bool {
+    let lower = between.to_lowercase();
+    between.len() <= 60
+        && !between.contains("\n\n")
+        && ![". ", ".\n", "? ", "! ", "。"].iter().any(|end| between.contains(end))
+        && !["wait", "no,", "not", "actually", "correct", "wrong", "but", "instead", "sorry"].iter().any(|word| lower.contains(word))
 }
 
 fn marked<'a>(response: &Response<'a>) -> Result<Option<Extracted<'a>>, Reason> {
@@ -97,12 +133,182 @@ fn extracted<'a>(response: &Response<'a>, text: &'a str, by: RuleUsed) -> Result
     Ok(Extracted { text, by, span })
 }
 
-/// What follows the last `####` of a line that ends in a number: GSM8K's mark. Headings of Markdown have four hashes too, hence the test.
+/// What follows the last `####` of a line that ends in an answer with a digit: GSM8K's mark. Headings of Markdown have four hashes too, hence the test.
 fn hashes(text: &str) -> Option<&str> {
     text.rsplit('\n').find_map(|line| {
         let rest = &line[line.rfind("####")? + 4..];
-        (rest.len() <= MAX_ANSWER && number::plain(rest).is_some()).then_some(rest)
+        let short = rest.len() <= MAX_ANSWER && rest.contains(|c: char| c.is_ascii_digit());
+        (short && (number::plain(rest).is_some() || math::is_answer(rest, 3))).then_some(rest)
     })
+}
+
+/// Words that announce an answer, in lower case.
+const ANNOUNCEMENTS: [&str; 22] = [
+    "answer is",
+    "answer:",
+    "answer :",
+    "answer is:",
+    "answer =",
+    "answers are",
+    "答案是",
+    "答案为",
+    "答案：",
+    "答案:",
+    "答：",
+    "réponse est",
+    "réponse :",
+    "réponse:",
+    "respuesta es",
+    "respuesta:",
+    "antwort ist",
+    "antwort:",
+    "antwort lautet",
+    "ответ:",
+    "ответ —",
+    "ответ -",
+];
+
+/// The longest sentence behind an announcement, in bytes.
+const MAX_STATED: usize = 400;
+
+/// What is stated behind the last announcement: the sentence as far as it is an answer, or what it says that something is; else its mathematics, else its first number.
+fn stated(text: &str) -> Option<&str> {
+    let lower = text.to_lowercase();
+    // Lower case may change lengths; then the positions would not fit.
+    let lower = if lower.len() == text.len() { lower } else { text.to_ascii_lowercase() };
+    let at = ANNOUNCEMENTS.iter().filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len())).max()?;
+    let rest = text.get(at..)?.trim_start_matches([':', ' ', '：', '*', '\n']);
+    let rest = &rest[..floor(rest, MAX_STATED)];
+    if let Some((_, inside)) = first_math(rest).filter(|(before, inside)| before.trim().is_empty() && math::is_answer(inside, 2)) {
+        return Some(inside);
+    }
+    let line = rest.split('\n').next()?;
+    let sentence = [". ", "。", "; ", " because", " since"].iter().filter_map(|end| line.find(end)).min().map_or(line, |end| &line[..end]);
+    let sentence = sentence.trim().trim_end_matches(['.', '*', '!', '。']).trim_start_matches('*');
+    if math::is_answer(sentence, 2) {
+        return Some(sentence);
+    }
+    if let Some(said) = [" is ", " are ", " be ", "是", "为"].iter().filter_map(|verb| sentence.rfind(verb).map(|at| at + verb.len())).max()
+    {
+        let said = sentence[said..].trim();
+        if math::is_answer(said, 2) {
+            return Some(said);
+        }
+    }
+    first_math(sentence).map(|(_, inside)| inside).filter(|inside| math::is_answer(inside, 2)).or_else(|| first_number(sentence))
+}
+
+/// The sentence behind the last announcement, without marks of mathematics around it.
+pub(super) fn stated_sentence(text: &str) -> Option<&str> {
+    let lower = text.to_ascii_lowercase();
+    let at = ANNOUNCEMENTS.iter().filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len())).max()?;
+    let rest = &text[at..];
+    let rest = &rest[..floor(rest, MAX_STATED)];
+    let line = rest.trim_start_matches([':', ' ', '：', '*', '\n']).split('\n').next()?;
+    let end = [". ", "。", "; "].iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
+    let mut sentence = line[..end].trim().trim_end_matches(['.', '*', '!', '。', '$']).trim_start_matches(['*', '$']);
+    sentence = sentence.strip_prefix("\\(").unwrap_or(sentence);
+    Some(sentence.strip_suffix("\\)").unwrap_or(sentence).trim())
+}
+
+/// At most `limit` bytes, at a boundary of characters.
+fn floor(text: &str, limit: usize) -> usize {
+    (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The text before the first mathematics, and its inside.
+fn first_math(text: &str) -> Option<(&str, &str)> {
+    let (at, open, close) = [("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$")]
+        .iter()
+        .filter_map(|(open, close)| text.find(open).map(|at| (at, *open, *close)))
+        .min_by_key(|(at, open, _)| (*at, std::cmp::Reverse(open.len())))?;
+    let inside = &text[at + open.len()..];
+    Some((&text[..at], &inside[..inside.find(close)?]))
+}
+
+/// The first word with a digit in it.
+fn first_number(text: &str) -> Option<&str> {
+    let at = text.find(|c: char| c.is_ascii_digit())?;
+    let start = text[..at]
+        .rfind(|c: char| !matches!(c, '-' | '−' | '$' | '.'))
+        .map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
+    let end = at + text[at..].find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '/' | '%' | ':'))).unwrap_or(text.len() - at);
+    let end = at + text[at..end].trim_end_matches(['.', ',', ':']).len();
+    Some(listed(text, start, end))
+}
+
+/// A number with those that stand in one list with it: `10, 11, 12`, `12 or 13`.
+fn listed(text: &str, mut start: usize, mut end: usize) -> &str {
+    let numeric = |word: &str| number::plain(word).is_some();
+    for _ in 0..64 {
+        let before = text[..start].trim_end_matches(' ');
+        let Some(rest) = [",", " or", " and", " oder", " ou", "、", "或"].iter().find_map(|mark| before.strip_suffix(mark)) else {
+            break;
+        };
+        let rest = rest.trim_end_matches([' ', ',']);
+        let from = word_start(rest, rest.len());
+        if !numeric(&rest[from..]) {
+            break;
+        }
+        start = from;
+    }
+    for _ in 0..64 {
+        let rest = &text[end..];
+        let Some(after) = [", or ", ", and ", ", ", " or ", " and ", "、", "或", ","].iter().find_map(|mark| rest.strip_prefix(mark))
+        else {
+            break;
+        };
+        let word = &after[..after.find(|c: char| is_break(c) || matches!(c, ',' | '、')).unwrap_or(after.len())];
+        if !numeric(word.trim_end_matches('.')) {
+            break;
+        }
+        end = text.len() - after.len() + word.trim_end_matches('.').len();
+    }
+    &text[start..end]
+}
+
+/// The answer part, if it is nothing but an answer.
+fn whole(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (text.len() <= MAX_STATED && math::is_answer(text, 0)).then_some(text)
+}
+
+/// The inside of the last mathematics that is an answer by itself; only the last few are looked at.
+fn last_math(text: &str) -> Option<&str> {
+    let mut end = text.len();
+    for _ in 0..4 {
+        let (close, mark) =
+            [("\\)", "\\("), ("\\]", "\\["), ("$", "$")].iter().filter_map(|(c, o)| text[..end].rfind(c).map(|at| (at, *o))).max()?;
+        let inner = text[..close].trim_end_matches('$');
+        // A dollar sign that opened nothing is a sign of money.
+        let open = inner.rfind(mark)?;
+        let inside = &inner[open + mark.len()..];
+        if inside.len() <= MAX_STATED && math::is_answer(inside, 2) {
+            return Some(inside);
+        }
+        end = if mark == "$" { text[..open].trim_end_matches('$').len() } else { open };
+    }
+    None
+}
+
+/// The letter of a multiple choice in a sentence: behind an announcement, in brackets, or the first that stands alone.
+pub(super) fn choice(text: &str) -> Option<char> {
+    let lower = text.to_ascii_lowercase();
+    let from = ANNOUNCEMENTS.iter().filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len())).max().unwrap_or(0);
+    let letters = |text: &str| -> Vec<(char, bool)> {
+        let chars: Vec<char> = text.chars().take(2000).collect();
+        let alone = |i: usize| {
+            let apart = |c: Option<&char>| c.is_none_or(|c| !c.is_alphanumeric() || !c.is_ascii());
+            apart(i.checked_sub(1).and_then(|j| chars.get(j))) && apart(chars.get(i + 1)) && chars.get(i + 1) != Some(&'\'')
+        };
+        let bracketed = |i: usize| i > 0 && chars[i - 1] == '(' && chars.get(i + 1) == Some(&')');
+        (0..chars.len()).filter(|i| ('A'..='J').contains(&chars[*i]) && alone(*i)).map(|i| (chars[i], bracketed(i))).collect()
+    };
+    let found = letters(text.get(from..)?);
+    // "I" is mostly a person and "A" mostly an article, unless the text begins with it.
+    let bracketed = found.iter().rfind(|(_, b)| *b).map(|(c, _)| *c);
+    let first = found.iter().find(|(c, _)| *c != 'I').map(|(c, _)| *c);
+    if from > 0 { first } else { bracketed.or(first) }
 }
 
 /// The last word with a digit in it, together with what belongs to its value: an operand before it, a percent sign or a scale after it.
@@ -114,7 +320,10 @@ fn last_number(text: &str) -> Option<&str> {
     let after = text[end..].trim_start_matches(' ');
     let scale = number::SCALES.iter().find(|scale| starts_with_word(after, scale));
     let end = scale.map_or(end, |scale| text.len() - after.len() + scale.len());
-    let word = text[with_operand(text, word_start(text, digit))..end].trim_matches(|c| "\"'*_`()[],;:!?".contains(c));
+    let start = with_operand(text, word_start(text, digit));
+    let word = text[start..end].trim_matches(|c| "\"'*_`()[],;:!?".contains(c)).trim_end_matches(['.', '*']);
+    let at = word.as_ptr() as usize - text.as_ptr() as usize;
+    let word = listed(text, at, at + word.len());
     match word.rsplit_once('=') {
         Some((left, value)) if !left.ends_with(['<', '>', '!']) => Some(value),
         _ => Some(word),

@@ -1,19 +1,22 @@
-//! Judging text by rules: answer extraction and the verifiers for numbers, Countdown, and Knights & Knaves.
+//! Judging text by rules: answer extraction and the verifiers for mathematics, Countdown, and Knights & Knaves.
 //!
 //! Verification is total over responses: every string gets a verdict after bounded work, and what the rules cannot decide is `Undecided`,
-//! never `Correct`. Equivalence of mathematical expressions is not among the rules: a reference that is no plain number stays undecided.
+//! never `Correct`. What counts as equal in mathematics is `math/`'s; the decisions are listed in `README.md` beside this file.
 //! This module does not know rewards, tokens, or how an attempt ended.
 
 mod countdown;
+mod expression;
 mod extract;
 mod knights;
+pub mod math;
 mod number;
 
+pub use expression::compare;
 pub use extract::Extraction;
 
 use crate::problem::{Answer, Problem};
 use crate::response::Response;
-use crate::trace::{Reason, Verdict};
+use crate::trace::Verdict;
 
 /// What could not be run, and so is no statement about the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +39,7 @@ impl Rules {
     /// The verdict, without the trait's error: rules need nothing but the text.
     pub fn judge(&self, problem: &Problem, response: &Response) -> Verdict {
         let verdict = match &problem.answer {
-            Answer::Number { value } => extract::number(response, self.extraction).map(|found| number::judge(value, &found)),
-            Answer::Math { text } => extract::number(response, self.extraction).map(|found| match number::plain(text) {
-                Some(value) => number::judge(&value, &found),
-                None => Verdict::Undecided { reason: Reason { value: Some(excerpt(text)), ..Reason::rule("not_numeric") } },
-            }),
+            Answer::Number { value: gold } | Answer::Math { text: gold } => expression::judge(gold, response, self.extraction),
             Answer::Countdown { numbers, target } => extract::explicit(response).map(|found| countdown::judge(numbers, *target, &found)),
             Answer::Knights { names, knights } => {
                 extract::explicit_or_all(response, self.extraction).and_then(|found| knights::judge(names, knights, &found))

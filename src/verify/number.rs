@@ -1,8 +1,6 @@
 //! Plain decimal numbers as people and models write them, compared exactly. Anything that has to be computed first is not plain.
 
-use super::extract::{Extracted, RuleUsed};
 use crate::tasks::number::canonical_number;
-use crate::trace::{Reason, Verdict};
 
 /// Words and signs after a number that change its value; with one of them the number is not plain.
 pub(super) const SCALES: [&str; 15] =
@@ -10,24 +8,6 @@ pub(super) const SCALES: [&str; 15] =
 
 /// LaTeX commands that set their argument as words.
 const TEXT_COMMANDS: [&str; 6] = ["\\text{", "\\textbf{", "\\textrm{", "\\mathrm{", "\\mathbf{", "\\mbox{"];
-
-/// Compares an extracted answer with a reference number, both in canonical form, digit by digit.
-pub(super) fn judge(gold: &str, found: &Extracted) -> Verdict {
-    let gold = canonical_number(gold).unwrap_or_else(|| gold.to_string());
-    let value = match found.by {
-        RuleUsed::LastNumber => plain(without_unit(found.text)),
-        _ => plain(found.text),
-    };
-    match value {
-        Some(answer) if answer == gold => Verdict::Correct { answer },
-        Some(answer) => Verdict::Wrong { reason: found.points(Reason::measured("different_number", &answer, gold)), answer },
-        // With digits in it, it may still have the right value: `1/2`, `50\%`, `3 apples`. That is for a rule that can compute.
-        None if found.text.contains(|c: char| c.is_ascii_digit()) => {
-            Verdict::Undecided { reason: found.points(Reason::measured("not_a_plain_number", found.excerpt(), gold)) }
-        }
-        None => Verdict::Wrong { answer: found.excerpt(), reason: found.points(Reason::measured("not_a_number", found.excerpt(), gold)) },
-    }
-}
 
 /// The canonical form of a plain number, or `None`.
 ///
@@ -72,11 +52,4 @@ fn without_text_command(text: &str) -> &str {
     } else {
         before
     }
-}
-
-/// `18kg` is `18`: a word that hangs on the last number. One letter may be a variable or an order of magnitude, so it stays.
-fn without_unit(text: &str) -> &str {
-    let text = trim(text);
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    if text.len() - number.len() >= 2 && number.ends_with(|c: char| c.is_ascii_digit()) { number } else { text }
 }

@@ -34,9 +34,9 @@ fn told(rules: Rules, problem: &Problem, text: &str) -> String {
 }
 
 fn check(rules: Rules, problem: &Problem, rows: &[(&str, &str)]) {
-    for (text, expect) in rows {
-        assert_eq!(told(rules, problem, text), *expect, "{text:?}");
-    }
+    let wrong: Vec<_> =
+        rows.iter().map(|(text, expect)| (text, told(rules, problem, text), expect)).filter(|(_, told, expect)| told != *expect).collect();
+    assert!(wrong.is_empty(), "(text, told, expected): {wrong:#?}");
 }
 
 #[test]
@@ -76,39 +76,40 @@ fn flexible_extraction_falls_back_to_the_last_number() {
             ("72 clips in 2 months", "wrong different_number 2"),
             ("It costs $72.00.", "correct 72"),
             ("**72**", "correct 72"),
-            ("the bag weighs 72kg!", "correct 72"),
-            ("48+24=72", "correct 72"),
-            ("x = 72", "correct 72"),
+            ("the bag weighs 72kg!", "correct 72kg"),
+            ("48+24=72", "correct 48+24=72"),
+            ("x = 72", "correct x = 72"),
             ("$72$", "correct 72"),
-            ("- 72", "correct 72"),
+            ("- 72", "wrong different_value - 72"),
             ("Answer: 72", "correct 72"),
             ("**Answer:** 72", "correct 72"),
             ("所以一共是72个苹果。", "correct 72"),
             ("it is -72", "wrong different_number -72"),
-            ("x = -72", "wrong different_number -72"),
+            ("x = -72", "wrong different_value x = -72"),
             (r"\boxed{7} then 72", "wrong different_number 7"),
-            // The last number is a part of something else.
-            ("1/72", "undecided not_a_plain_number"),
-            ("100 - 72", "undecided not_a_plain_number"),
-            (r"2 \times 72", "undecided not_a_plain_number"),
-            ("x^72", "undecided not_a_plain_number"),
-            (r"$\frac{1}{72}$", "undecided not_a_plain_number"),
-            (r"$\frac{ 1 }{ 72 }$", "undecided not_a_plain_number"),
-            ("10:72", "undecided not_a_plain_number"),
-            ("1,2,72", "undecided not_a_plain_number"),
-            ("x <=72", "undecided not_a_plain_number"),
-            ("72%", "undecided not_a_plain_number"),
-            (r"72 \%", "undecided not_a_plain_number"),
-            ("72 million people", "undecided not_a_plain_number"),
-            ("72万", "undecided not_a_plain_number"),
-            ("72x", "undecided not_a_plain_number"),
+            // What would be the last number is a part of something else.
+            ("1/72", "wrong different_value 1/72"),
+            ("172 - 100", "correct 172 - 100"),
+            ("100 - 72", "wrong different_value 100 - 72"),
+            (r"2 \times 36", r"correct 2 \times 36"),
+            ("x^72", "wrong different_value x^72"),
+            (r"$\frac{1}{72}$", r"wrong different_value $\frac{1}{72}$"),
+            ("10:72", "wrong different 10:72"),
+            ("1, 2, 72", "wrong different_shape 1, 2, 72"),
+            ("Possible answers: 71, 72", "wrong different_shape 71, 72"),
+            ("The answer is either 71 or 72, I am not sure.", "wrong different_shape 71 or 72"),
+            ("x <=72", "wrong different x <=72"),
+            ("72%", "correct 72%"),
+            ("72 million people", "wrong different_value 72 million"),
+            ("72万", "wrong different_value 72万"),
+            ("72x", "wrong different_value 72x"),
             ("none at all", "none no_answer"),
         ],
     );
 }
 
 #[test]
-fn numbers_are_compared_exactly_after_canonicalisation() {
+fn plain_numbers_are_compared_digit_by_digit() {
     let rows: &[(&str, &str, &str)] = &[
         ("3.5", "$3.50.", "correct 3.5"),
         ("3.5", r"\$3.50", "correct 3.5"),
@@ -130,24 +131,17 @@ fn numbers_are_compared_exactly_after_canonicalisation() {
         ("1234", r"1\,234", "correct 1234"),
         ("72", r"\text{72}", "correct 72"),
         ("72", r"72\text{ cm}", "correct 72"),
-        ("72", r"72 \text{ million}", "undecided not_a_plain_number"),
-        ("72", r"72\text{ clips in 2 months}", "undecided not_a_plain_number"),
-        ("722", "72 clips in 2 months", "undecided not_a_plain_number"),
-        ("72", "72 clips in 2 months", "undecided not_a_plain_number"),
-        ("12", "1,2", "undecided not_a_plain_number"),
-        ("1234", "1,23,4", "undecided not_a_plain_number"),
-        ("1234", "0,001,234", "undecided not_a_plain_number"),
-        ("35", "$3$5", "undecided not_a_plain_number"),
-        ("0.5", r"\frac{1}{2}", "undecided not_a_plain_number"),
-        ("0.5", "1/2", "undecided not_a_plain_number"),
-        ("50", r"50\%", "undecided not_a_plain_number"),
-        ("7", "3+4", "undecided not_a_plain_number"),
-        ("5", "--5", "undecided not_a_plain_number"),
-        ("5", "5.0.0", "undecided not_a_plain_number"),
-        ("5", "five", "wrong not_a_number five"),
-        ("5", "-", "wrong not_a_number -"),
-        ("5", "x", "wrong not_a_number x"),
-        ("0.30000000000000000001", "0.3", "wrong different_number 0.3"),
+        ("72", r"72 \text{ million}", r"wrong different_value 72 \text{ million}"),
+        ("722", "72 clips in 2 months", "wrong different_value 72 clips in 2 months"),
+        ("12", "1,2", "wrong different_shape 1,2"),
+        ("1234", "1,23,4", "wrong different_shape 1,23,4"),
+        ("0.5", r"\frac{1}{2}", r"correct \frac{1}{2}"),
+        ("0.5", "1/2", "correct 1/2"),
+        ("50", r"50\%", r"correct 50\%"),
+        ("7", "3+4", "correct 3+4"),
+        ("5", "five", "correct five"),
+        ("5", "x", "wrong different_value x"),
+        ("0.3", "0.30000000000000000001", "correct 0.30000000000000000001"),
         ("9007199254740993", "9007199254740992", "wrong different_number 9007199254740992"),
     ];
     for (gold, answer, expect) in rows {
@@ -158,18 +152,6 @@ fn numbers_are_compared_exactly_after_canonicalisation() {
             "{gold} {answer}"
         );
     }
-}
-
-#[test]
-fn a_reference_that_is_no_number_stays_undecided() {
-    let half = problem(Answer::Math { text: r"\frac{1}{2}".into() });
-    check(
-        STRICT,
-        &half,
-        &[(r"\boxed{0.5}", "undecided not_numeric"), ("0.5", "none no_answer"), (r"<think>\boxed{0.5}", "none think_open")],
-    );
-    let grouped = problem(Answer::Math { text: r"\$1,234".into() });
-    check(STRICT, &grouped, &[(r"\boxed{1234}", "correct 1234")]);
 }
 
 #[test]

@@ -1,0 +1,656 @@
+//! Comparison by shape: names and values, lists, sets of reals, matrices, ratios, quantities with units; then numbers.
+//!
+//! The first argument is the reference: rounding and dropped units are judged from its side.
+
+use super::exact::{self, nowhere};
+use super::fingerprint::residue;
+use super::matrix;
+use super::members::{Kind, Members, expand, finite, has_signs, members, same_members, too_many_signs};
+use super::node::{Constant, Func, Join, Node, Number, Rel, SetOp};
+use super::numeric::{Equal, equal, evaluate};
+use super::relation::{Assignment, agreed, assignment, is_name, loose_assignment, proportional, same_equation};
+use super::{Fuel, No, region, units};
+use dashu_base::Abs;
+use dashu_ratio::RBig;
+
+/// Deepest nesting of one comparison in another.
+const MAX_LEVEL: u32 = 200;
+
+/// A tree without what is only said beside the answer: approximations behind `≈`, the way to a value (`1 + 1 = 2`).
+pub(super) fn settled(node: &Node) -> Node {
+    match node {
+        Node::Chain(items, rels) => {
+            let items: Vec<Node> = items.iter().map(settled).collect();
+            let mut rels = rels.clone();
+            // `x ≈ 11` gives x its value; behind a value `≈` only describes it.
+            let named = items.iter().take_while(|i| is_name(i)).count();
+            for (i, rel) in rels.iter_mut().enumerate() {
+                if *rel == Rel::Approx && i < named {
+                    *rel = Rel::Eq;
+                }
+            }
+            let cut = rels.iter().position(|rel| *rel == Rel::Approx).unwrap_or(rels.len());
+            let (items, rels) = (items[..=cut].to_vec(), rels[..cut].to_vec());
+            if rels.is_empty() {
+                return items.into_iter().next().unwrap_or_else(|| node.clone());
+            }
+            // `6 · 7 = 42`
+            if rels.iter().all(|r| *r == Rel::Eq) && items.iter().all(|i| i.is_scalar() && i.symbols().is_empty()) {
+                return agreed(&items).unwrap_or(Node::Chain(items, rels));
+            }
+            Node::Chain(items, rels)
+        }
+        Node::List(join, items) => Node::List(*join, items.iter().map(settled).collect()),
+        other => other.clone(),
+    }
+}
+
+/// The approximate values that a reference gives itself, as further readings of it.
+pub(super) fn approximations(node: &Node) -> Vec<Node> {
+    match node {
+        Node::Chain(items, rels) => {
+            let named = items.iter().take_while(|i| is_name(i)).count();
+            rels.iter().enumerate().filter(|(i, rel)| **rel == Rel::Approx && *i >= named).map(|(i, _)| items[i + 1].clone()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The answer with its integer parameter under the name that the reference uses: `π/6 + nπ` for `π/6 + kπ`. `None` where there is no such parameter.
+pub(super) fn with_parameter_of(gold: &Node, found: &Node) -> Option<Node> {
+    let periodic = |node: &Node| node.any(&|n| matches!(n, Node::Const(Constant::Pi) | Node::Degree(_)));
+    let parameter = |node: &Node| -> Option<String> {
+        let letters: Vec<String> = node.symbols().into_iter().filter(|s| matches!(s.as_str(), "k" | "n" | "m" | "l" | "j")).collect();
+        letters.first().filter(|_| letters.len() == 1).cloned()
+    };
+    let (ours, theirs) = (parameter(gold)?, parameter(found)?);
+    (ours != theirs && periodic(gold) && periodic(found)).then(|| with_name(found, &theirs, &ours))
+}
+
+fn with_name(node: &Node, from: &str, to: &str) -> Node {
+    match node {
+        Node::Sym(name) if name == from => Node::Sym(to.to_owned()),
+        other => other.map(&mut |child| with_name(child, from, to)),
+    }
+}
+
+/// The name of the rule by which two answers differ.
+pub(super) fn why(gold: &Node, found: &Node) -> &'static str {
+    match (assignment(gold), assignment(found)) {
+        (Some(g), Some(p)) if g.names != p.names && g.by_place.is_none() => return "different_name",
+        (None, None) => {}
+        (g, p) => {
+            let (g, p) = (g.map_or_else(|| gold.clone(), |a| a.value), p.map_or_else(|| found.clone(), |a| a.value));
+            return why(&g, &p);
+        }
+    }
+    let (g, p) = (pulled(gold), pulled(found));
+    if let (Some(a), Some(b)) = (g.unit.as_deref().and_then(units::read), p.unit.as_deref().and_then(units::read))
+        && a.dimension != b.dimension
+    {
+        return "conflicting_units";
+    }
+    match (gold, found) {
+        (Node::Text(_), _) | (_, Node::Text(_)) => "different_words",
+        (Node::Based(_, a), Node::Based(_, b)) if a != b => "different_base",
+        _ if members(gold).is_some() != members(found).is_some() => "different_shape",
+        _ if gold.is_scalar() && found.is_scalar() => "different_value",
+        _ => "different",
+    }
+}
+
+/// Whether an answer means the same as a reference.
+pub(super) fn same(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    if fuel.spend(5).is_err() || fuel.level >= MAX_LEVEL {
+        return Equal::Unknown;
+    }
+    fuel.level += 1;
+    let result = same_shape(gold, found, fuel);
+    fuel.level -= 1;
+    result
+}
+
+fn same_shape(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    match (gold, found) {
+        (Node::Text(a), Node::Text(b)) => return Equal::of(a == b),
+        (Node::Text(a), Node::Sym(b)) | (Node::Sym(b), Node::Text(a)) => return Equal::of(a == &b.to_lowercase()),
+        (Node::Text(_), _) | (_, Node::Text(_)) => return Equal::No,
+        (Node::Sym(a), Node::Sym(b)) if is_choice(a) && a.eq_ignore_ascii_case(b) => return Equal::Yes,
+        (Node::Named(a), Node::Named(b)) => return Equal::of(a == b),
+        (Node::Based(a, x), Node::Based(b, y)) => return Equal::of(a == b && x == y),
+        (Node::Based(..), other) | (other, Node::Based(..)) if other.is_scalar() => return Equal::No,
+        _ => {}
+    }
+    if let Some(decided) = assignments(gold, found, fuel) {
+        return decided;
+    }
+    if let (Node::Set(one), other) | (other, Node::Set(one)) = (gold, found)
+        && let ([one], true) = (one.as_slice(), other.is_scalar())
+    {
+        return if matches!(gold, Node::Set(_)) { same(one, found, fuel) } else { same(gold, one, fuel) };
+    }
+    if let Some(decided) = matrices(gold, found, fuel) {
+        return decided;
+    }
+    if let Some(decided) = ratios(gold, found, fuel) {
+        return decided;
+    }
+    if let Some(decided) = relations(gold, found, fuel) {
+        return decided;
+    }
+    if let Some(decided) = collections(gold, found, fuel) {
+        return decided;
+    }
+    if gold.is_scalar() && found.is_scalar() {
+        return quantities(gold, found, fuel);
+    }
+    Equal::of(gold == found).or(|| if gold.is_scalar() != found.is_scalar() { Equal::No } else { Equal::Unknown })
+}
+
+fn is_choice(name: &str) -> bool {
+    name.len() == 1 && matches!(name.as_bytes()[0], b'A'..=b'J')
+}
+
+/// Where one side or both are `name = value`.
+fn assignments(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
+    match (assignment(gold), assignment(found)) {
+        (Some(g), Some(p)) => {
+            if let (Some((f, left)), Some((h, right))) = (&g.by_place, &p.by_place) {
+                return Some(if f == h { same(left, right, fuel) } else { Equal::No });
+            }
+            let names = g.names.iter().any(|a| p.names.iter().any(|b| same_name(a, b)));
+            let values = same(&g.value, &p.value, fuel);
+            if names || values == Equal::No {
+                return Some(if names { values.or(|| rearranged(gold, found, fuel)) } else { rearranged(gold, found, fuel) });
+            }
+            Some(Equal::No)
+        }
+        (Some(g), None) => Some(with_value(&g, gold, found, fuel, true)),
+        (None, Some(p)) => Some(with_value(&p, found, gold, fuel, false)),
+        (None, None) => {
+            let p = loose_assignment(found).filter(|_| gold.is_scalar())?;
+            Some(with_value(&p, found, gold, fuel, false))
+        }
+    }
+}
+
+/// One side is an assignment, the other is not.
+fn with_value(assigned: &Assignment, whole: &Node, other: &Node, fuel: &mut Fuel, gold_assigned: bool) -> Equal {
+    if let Node::Chain(_, rels) = other
+        && rels.iter().all(|r| *r == Rel::Eq)
+    {
+        return if gold_assigned { rearranged(whole, other, fuel) } else { rearranged(other, whole, fuel) };
+    }
+    // `(x, y) = (1, 2)` against `x = 1, y = 2`.
+    if let (Some(Node::Group { items: names, .. }), Node::Group { items: values, .. }, Node::List(..)) =
+        (assigned.names.first(), &assigned.value, other)
+        && names.len() == values.len()
+    {
+        let list = names.iter().zip(values).map(|(n, v)| Node::Chain(vec![n.clone(), v.clone()], vec![Rel::Eq])).collect();
+        let list = Node::List(Join::Comma, list);
+        let by_name = if gold_assigned { same(&list, other, fuel) } else { same(other, &list, fuel) };
+        if by_name == Equal::Yes {
+            return Equal::Yes;
+        }
+    }
+    if gold_assigned { same(&assigned.value, other, fuel) } else { same(other, &assigned.value, fuel) }
+}
+
+fn same_name(a: &Node, b: &Node) -> bool {
+    a == b || matches!((a, b), (Node::Ratio(_) | Node::Div(..), Node::Ratio(_) | Node::Div(..)))
+}
+
+/// Two equations that are one, written differently.
+fn rearranged(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    let (Node::Chain(g, gr), Node::Chain(p, pr)) = (gold, found) else { return Equal::No };
+    match (g.as_slice(), gr.as_slice(), p.as_slice(), pr.as_slice()) {
+        ([a, b], [Rel::Eq], [c, d], [Rel::Eq]) => same_equation((a, b), (c, d), fuel),
+        _ => Equal::of(gold == found),
+    }
+}
+
+fn matrices(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
+    let (a, b) = match (matrix::rows(gold), matrix::rows(found)) {
+        (None, None) => return None,
+        (Some(a), Some(b)) => (a, b),
+        // A vector may be written as a tuple.
+        (Some(a), None) => (a, vector(found)?),
+        (None, Some(b)) => (vector(gold)?, b),
+    };
+    let flat = |rows: &matrix::Rows| rows.len() == 1 || rows[0].len() == 1;
+    let tuple = matrix::rows(gold).is_none() || matrix::rows(found).is_none();
+    if tuple && (!flat(&a) || !flat(&b)) {
+        return Some(Equal::No);
+    }
+    if !tuple && (a.len() != b.len() || a[0].len() != b[0].len()) {
+        return Some(Equal::No);
+    }
+    let (a, b): (Vec<_>, Vec<_>) = (a.into_iter().flatten().collect(), b.into_iter().flatten().collect());
+    if a.len() != b.len() {
+        return Some(Equal::No);
+    }
+    let mut result = Equal::Yes;
+    for (x, y) in a.iter().zip(&b) {
+        result = result.and(|| same(x, y, fuel));
+        if result == Equal::No {
+            break;
+        }
+    }
+    Some(result)
+}
+
+fn vector(node: &Node) -> Option<matrix::Rows> {
+    match node {
+        Node::Group { items, .. } | Node::List(Join::Comma, items) => Some(vec![items.clone()]),
+        scalar if scalar.is_scalar() => Some(vec![vec![scalar.clone()]]),
+        _ => None,
+    }
+}
+
+fn ratios(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
+    match (gold, found) {
+        (Node::Ratio(a), Node::Ratio(b)) => {
+            if a.len() != b.len() {
+                return Some(Equal::No);
+            }
+            let each = a.iter().zip(b).fold(Equal::Yes, |r, (x, y)| r.and(|| same(x, y, fuel)));
+            if each == Equal::Yes {
+                return Some(each);
+            }
+            // a_i b_0 = b_i a_0
+            let crossed = (1..a.len()).fold(Equal::Yes, |r, i| {
+                let (left, right) = (Node::Mul(vec![a[i].clone(), b[0].clone()]), Node::Mul(vec![b[i].clone(), a[0].clone()]));
+                r.and(|| equal(&left, &right, fuel))
+            });
+            let zero = a.iter().chain(b).any(|n| exact::value(n, &nowhere, fuel).is_ok_and(|v| v.is_zero()));
+            Some(if zero { Equal::No } else { crossed })
+        }
+        (Node::Ratio(r), other) | (other, Node::Ratio(r)) => {
+            let [a, b] = r.as_slice() else { return Some(Equal::No) };
+            if !other.is_scalar() {
+                return Some(Equal::No);
+            }
+            let quotient = Node::Div(Box::new(a.clone()), Box::new(b.clone()));
+            Some(if matches!(gold, Node::Ratio(_)) { quantities(&quotient, other, fuel) } else { quantities(other, &quotient, fuel) })
+        }
+        _ => None,
+    }
+}
+
+/// Sets of reals, equations, and other relations.
+fn relations(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
+    let (g, p) = (is_region(gold), is_region(found));
+    let ((Node::Chain(..), _) | (_, Node::Chain(..))) = (gold, found) else {
+        if !g && !p {
+            return None;
+        }
+        return Some(regions(gold, found, fuel));
+    };
+    match (gold, found) {
+        (Node::Chain(a, ar), Node::Chain(b, br)) => {
+            if let ([l, r], [Rel::Eq], [m, n], [Rel::Eq]) = (a.as_slice(), ar.as_slice(), b.as_slice(), br.as_slice()) {
+                return Some(same_equation((l, r), (m, n), fuel));
+            }
+            let by_region = regions(gold, found, fuel);
+            if by_region != Equal::Unknown {
+                return Some(by_region);
+            }
+            Some(chains((a, ar), (b, br), fuel))
+        }
+        // `y + 1 = …` against the value of y.
+        (Node::Chain(items, rels), other) | (other, Node::Chain(items, rels)) if rels == &[Rel::Eq] => {
+            let Some(value) = solved(&items[0], &items[1]) else { return Some(Equal::No) };
+            Some(if matches!(gold, Node::Chain(..)) { same(&value, other, fuel) } else { same(other, &value, fuel) })
+        }
+        _ => Some(regions(gold, found, fuel)),
+    }
+}
+
+fn is_region(node: &Node) -> bool {
+    match node {
+        Node::Chain(_, rels) => rels.iter().any(|r| r.is_order() || *r == Rel::Ne || *r == Rel::In),
+        Node::SetOp(..) | Node::Builder(..) | Node::Named(_) => true,
+        Node::List(_, items) => {
+            items.iter().any(|i| matches!(i, Node::Chain(_, rels) if rels.iter().any(|r| r.is_order() || *r == Rel::Ne)))
+        }
+        Node::Add(items) => items.iter().any(|i| matches!(i, Node::Builder(..) | Node::Set(_) | Node::Named(_))),
+        _ => false,
+    }
+}
+
+fn regions(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    if let (Some(a), Some(b)) = (finite(gold, fuel), finite(found, fuel)) {
+        return same_members(&Members::plain(Kind::Set, a), &Members::plain(Kind::Set, b), fuel);
+    }
+    match (region::read(gold, fuel), region::read(found, fuel)) {
+        (Some(a), Some(b)) => region::same(&a, &b, fuel),
+        (a, b) => {
+            // Ends that cannot be put in order: unions are compared part by part.
+            if let (Node::SetOp(SetOp::Union, ..), Node::SetOp(SetOp::Union, ..)) = (gold, found) {
+                let side = |node: &Node| Members::plain(Kind::Set, parts(node));
+                return same_members(&side(gold), &side(found), fuel);
+            }
+            if let (Node::SetOp(x, a, b), Node::SetOp(y, c, d)) = (gold, found) {
+                return Equal::of(x == y).and(|| same(a, c, fuel)).and(|| same(b, d, fuel)).or(|| Equal::Unknown);
+            }
+            if let (Node::Builder(a, b), Node::Builder(c, d)) = (gold, found) {
+                return same(a, c, fuel).and(|| same(b, d, fuel)).or(|| Equal::Unknown);
+            }
+            if (a.is_some() && (found.is_scalar() || members(found).is_some()))
+                || (b.is_some() && (gold.is_scalar() || members(gold).is_some()))
+            {
+                return Equal::No;
+            }
+            Equal::Unknown
+        }
+    }
+}
+
+fn parts(node: &Node) -> Vec<Node> {
+    match node {
+        Node::SetOp(SetOp::Union, a, b) => parts(a).into_iter().chain(parts(b)).collect(),
+        other => vec![other.clone()],
+    }
+}
+
+/// Chains of relations that are no sets of reals: member by member, in either direction; a single inequality up to a positive factor.
+fn chains(gold: (&[Node], &[Rel]), found: (&[Node], &[Rel]), fuel: &mut Fuel) -> Equal {
+    if let ([a, b], [r], [c, d], [s]) = (gold.0, gold.1, found.0, found.1)
+        && r.is_order()
+        && s.is_order()
+        && [a, b, c, d].iter().all(|n| n.is_scalar())
+    {
+        let above = |l: &Node, rel: Rel, r: &Node| {
+            let (big, small) = if matches!(rel, Rel::Gt | Rel::Ge) { (l, r) } else { (r, l) };
+            (Node::Add(vec![big.clone(), Node::Neg(Box::new(small.clone()))]), matches!(rel, Rel::Gt | Rel::Lt))
+        };
+        let ((f, strict_f), (g, strict_g)) = (above(a, *r, b), above(c, *s, d));
+        return Equal::of(strict_f == strict_g).and(|| proportional(&f, &g, true, fuel));
+    }
+    let mut pairwise = |items: &[Node], rels: &[Rel]| {
+        if rels != found.1 || items.len() != found.0.len() {
+            return Equal::No;
+        }
+        items.iter().zip(found.0).fold(Equal::Yes, |r, (x, y)| r.and(|| same(x, y, fuel)))
+    };
+    let forward = pairwise(gold.0, gold.1);
+    if forward == Equal::Yes {
+        return forward;
+    }
+    let reversed: Vec<Node> = gold.0.iter().rev().cloned().collect();
+    let flipped: Vec<Rel> = gold.1.iter().rev().map(|r| r.flipped()).collect();
+    forward.or(|| pairwise(&reversed, &flipped))
+}
+
+/// The value of the one symbol that stands alone but for constants on the left side.
+fn solved(left: &Node, right: &Node) -> Option<Node> {
+    let Node::Add(items) = left else { return None };
+    let mut symbol = None;
+    let mut value = vec![right.clone()];
+    for item in items {
+        match item {
+            Node::Sym(name) if symbol.is_none() => symbol = Some(name),
+            constant if constant.symbols().is_empty() && constant.is_scalar() => value.push(Node::Neg(Box::new(constant.clone()))),
+            _ => return None,
+        }
+    }
+    let symbol = symbol?;
+    (!right.symbols().contains(symbol) && right.is_scalar()).then_some(Node::Add(value))
+}
+
+fn collections(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
+    if too_many_signs(gold) || too_many_signs(found) {
+        return Some(if gold == found { Equal::Yes } else { Equal::Unknown });
+    }
+    // `a ± b` against the same, without expanding.
+    if has_signs(gold) && has_signs(found) && gold.is_scalar() && found.is_scalar() {
+        let agree = (1..=2).all(|seed| match (residue(gold, seed, fuel), residue(found, seed, fuel)) {
+            (Ok(x), Ok(y)) => x.value == y.value,
+            _ => false,
+        });
+        if agree {
+            return Some(Equal::Yes);
+        }
+    }
+    match (members(gold), members(found)) {
+        (None, None) => None,
+        (Some(g), Some(p)) => {
+            // Two tuples of two are two intervals if their brackets say so.
+            if let (Node::Group { open_closed: a, close_closed: b, items }, Node::Group { open_closed: c, close_closed: d, items: others }) =
+                (gold, found)
+                && items.len() == 2
+                && others.len() == 2
+                && (a != c || b != d)
+            {
+                return Some(Equal::No);
+            }
+            Some(same_members(&g, &p, fuel))
+        }
+        // A collection of one member is no list.
+        (Some(g), None) if g.values.len() == 1 && g.kind != Kind::Ordered => Some(same(&g.values[0], found, fuel)),
+        (None, Some(p)) if p.values.len() == 1 && p.kind != Kind::Ordered => Some(same(gold, &p.values[0], fuel)),
+        // A tuple whose members are `±`.
+        (Some(_), None) | (None, Some(_)) if has_signs(gold) || has_signs(found) => {
+            let side = |node: &Node| Members::plain(Kind::Bare, expand(node));
+            Some(same_members(&side(gold), &side(found), fuel))
+        }
+        _ => Some(Equal::No),
+    }
+}
+
+/// A quantity with its percent sign, degree sign and unit taken off.
+#[derive(Debug)]
+struct Pulled {
+    value: Node,
+    percent: bool,
+    degree: bool,
+    unit: Option<String>,
+}
+
+fn pulled(node: &Node) -> Pulled {
+    let bare = |value: Node| Pulled { value, percent: false, degree: false, unit: None };
+    match node {
+        Node::Percent(a) => Pulled { percent: true, ..pulled(a) },
+        Node::Degree(a) => Pulled { degree: true, ..pulled(a) },
+        Node::Unit(a, unit) => {
+            let inner = pulled(a);
+            let unit = match inner.unit {
+                Some(inner) => format!("{inner} {unit}"),
+                None => unit.clone(),
+            };
+            Pulled { unit: Some(unit), ..inner }
+        }
+        Node::Neg(a) => {
+            let inner = pulled(a);
+            Pulled { value: Node::Neg(Box::new(inner.value)), ..inner }
+        }
+        Node::Mul(items) => {
+            let mut whole = bare(Node::Mul(Vec::new()));
+            let mut values = Vec::new();
+            for item in items {
+                let inner = pulled(item);
+                if (inner.percent || inner.degree || inner.unit.is_some()) && (whole.percent || whole.degree || whole.unit.is_some()) {
+                    return bare(node.clone());
+                }
+                whole.percent |= inner.percent;
+                whole.degree |= inner.degree;
+                whole.unit = whole.unit.or(inner.unit);
+                values.push(inner.value);
+            }
+            Pulled { value: Node::Mul(values), ..whole }
+        }
+        Node::Div(a, b) => {
+            let above = pulled(a);
+            Pulled { value: Node::Div(Box::new(above.value), b.clone()), ..above }
+        }
+        Node::Add(items) => sum_of_amounts(items).unwrap_or_else(|| bare(node.clone())),
+        other => bare(other.clone()),
+    }
+}
+
+/// `2 hours 30 minutes`, `3\% + 4\%`: amounts of one kind as one amount, in the unit of the first.
+fn sum_of_amounts(items: &[Node]) -> Option<Pulled> {
+    let parts: Vec<Pulled> = items.iter().map(pulled).collect();
+    let first = parts.first()?;
+    if parts.iter().all(|p| p.percent) || parts.iter().all(|p| p.degree && p.unit.is_none()) {
+        let (percent, degree) = (first.percent, first.degree);
+        return Some(Pulled { value: Node::Add(parts.into_iter().map(|p| p.value).collect()), percent, degree, unit: None });
+    }
+    // A unit behind the last term stands for all: `3 + 2\sqrt{2} \text{ cm}`.
+    if let Some((last, before)) = parts.split_last()
+        && before.iter().all(|p| p.unit.is_none() && !p.percent && !p.degree)
+        && last.unit.is_some()
+    {
+        let unit = last.unit.clone();
+        return Some(Pulled { value: Node::Add(parts.into_iter().map(|p| p.value).collect()), percent: false, degree: false, unit });
+    }
+    let unit = first.unit.clone()?;
+    let base = units::read(&unit)?;
+    let mut values = Vec::new();
+    for part in parts {
+        let own = units::read(&part.unit?)?;
+        if own.dimension != base.dimension {
+            return None;
+        }
+        values.push(Node::Mul(vec![part.value, Node::rational(own.factor / &base.factor)]));
+    }
+    Some(Pulled { value: Node::Add(values), percent: false, degree: false, unit: Some(unit) })
+}
+
+/// Two single quantities.
+fn quantities(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    let (g, p) = (pulled(gold), pulled(found));
+    let hundredth = |n: &Node| Node::Div(Box::new(n.clone()), Box::new(Node::int(100)));
+    let hundredfold = |n: &Node| Node::Mul(vec![n.clone(), Node::int(100)]);
+    match (g.percent, p.percent) {
+        (false, false) => {}
+        (true, true) => return numbers(&g.value, &p.value, fuel),
+        // 50% is 0.5, and a reference of 50% is also meant by an answer of 50.
+        (true, false) => return numbers(&g.value, &p.value, fuel).or(|| numbers(&g.value, &hundredfold(&p.value), fuel)),
+        // A reference of 50 is also meant by 50%; one of 0.5 is not meant by 0.5%.
+        (false, true) => {
+            let as_written = numbers(&g.value, &hundredth(&p.value), fuel);
+            let large = exact::value(&g.value, &nowhere, fuel).map_or(true, |v| v.abs() >= RBig::ONE);
+            return if large { as_written.or(|| numbers(&g.value, &p.value, fuel)) } else { as_written };
+        }
+    }
+    let radians = |p: &Pulled| matches!(p.unit.as_deref(), Some("radian" | "radians" | "rad"));
+    match (g.degree, p.degree) {
+        (true, false) if radians(&p) => return equal(gold, &p.value, fuel),
+        (false, true) if radians(&g) => return equal(&g.value, found, fuel),
+        (true, false) | (false, true) if g.unit.as_deref().or(p.unit.as_deref()).and_then(units::read).is_some() => return Equal::No,
+        (true, false) | (false, true) => {
+            let dropped = numbers(&g.value, &p.value, fuel);
+            return dropped.or(|| equal(gold, found, fuel));
+        }
+        (true, true) => return numbers(&g.value, &p.value, fuel),
+        (false, false) => {}
+    }
+    if let (Some(a), Some(b)) = (&g.unit, &p.unit) {
+        if let (Some(a), Some(b)) = (units::read(a), units::read(b)) {
+            if a.dimension != b.dimension {
+                return Equal::No;
+            }
+            if a.factor != b.factor {
+                let converted = Node::Mul(vec![p.value, Node::rational(b.factor / a.factor)]);
+                return numbers(&g.value, &converted, fuel);
+            }
+        }
+        return numbers(&g.value, &p.value, fuel);
+    }
+    // `5 m` against `5m`, where the letter could be a variable.
+    if let (Some(unit), other) | (other, Some(unit)) = (&g.unit, &p.unit)
+        && other.is_none()
+        && unit.chars().count() == 1
+    {
+        let as_factor = |n: &Node| match n {
+            Node::Unit(v, u) => Node::Mul(vec![(**v).clone(), Node::Sym(u.clone())]),
+            n => n.clone(),
+        };
+        if equal(&as_factor(gold), &as_factor(found), fuel) == Equal::Yes {
+            return Equal::Yes;
+        }
+    }
+    numbers(&g.value, &p.value, fuel)
+}
+
+/// Two values without units: exactly, or rounded to the digits of a reference that is a decimal.
+fn numbers(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    let exactly = with_logs(gold, found, fuel);
+    if exactly == Equal::Yes {
+        return exactly;
+    }
+    match decimal(gold) {
+        Some((value, half)) => rounds_to(&value, &half, found, fuel).unwrap_or(exactly),
+        None => exactly,
+    }
+}
+
+/// Equality where a logarithm without a base is either natural or decimal, on both sides alike.
+fn with_logs(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
+    let natural = equal(gold, found, fuel);
+    let bare = |n: &Node| n.any(&|n| matches!(n, Node::Call(Func::Log, args) if args.len() == 1));
+    if natural == Equal::Yes || !(bare(gold) || bare(found)) {
+        return natural;
+    }
+    equal(&decimal_logs(gold), &decimal_logs(found), fuel).or(|| natural)
+}
+
+fn decimal_logs(node: &Node) -> Node {
+    match node.map(&mut decimal_logs) {
+        Node::Call(Func::Log, mut args) if args.len() == 1 => {
+            args.push(Node::int(10));
+            Node::Call(Func::Log, args)
+        }
+        other => other,
+    }
+}
+
+/// The value of a reference that is written as a decimal (times a power of ten), and half a unit of its last digit.
+fn decimal(node: &Node) -> Option<(RBig, RBig)> {
+    match node {
+        Node::Num(Number { value, decimals: Some(d) }) if *d > 0 && *d < 100 => {
+            let unit = super::number::power_of_ten(-i64::from(*d))?;
+            Some((value.clone(), unit / RBig::from(2)))
+        }
+        Node::Neg(a) => decimal(a).map(|(v, h)| (-v, h)),
+        Node::Mul(items) => {
+            let [mantissa, power] = items.as_slice() else {
+                return if items.len() == 1 { decimal(&items[0]) } else { None };
+            };
+            let (value, half) = decimal(mantissa)?;
+            let Node::Pow(base, _) = power else { return None };
+            if **base != Node::int(10) {
+                return None;
+            }
+            let scale = exact::value(power, &nowhere, &mut Fuel::new(1000)).ok()?;
+            Some((value * &scale, half * scale))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an answer that is more precise than the reference rounds to it; `None` if it is not more precise.
+fn rounds_to(gold: &RBig, half: &RBig, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
+    // A decimal with fewer digits than the reference is another number.
+    if let Some((_, own)) = decimal(found)
+        && own > *half
+    {
+        return None;
+    }
+    if let Node::Num(n) = found
+        && n.value.is_int()
+    {
+        return None;
+    }
+    match exact::value(found, &nowhere, fuel) {
+        Ok(value) => Some(Equal::of((value - gold).abs() <= *half)),
+        Err(No::Unsupported) => {
+            let value = evaluate(found, &nowhere, fuel).ok()?;
+            let low = super::ball::Ball::of_rational(&(gold - half)).ok()?;
+            let high = super::ball::Ball::of_rational(&(gold + half)).ok()?;
+            Some(Equal::of(value.order(&low)?.is_ge() && value.order(&high)?.is_le()))
+        }
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,338 @@
+//! The text of an answer to a tree: Unicode spellings folded, words sorted out, then parsed.
+
+use super::lex::{Tok, Token, lex};
+use super::node::{Node, Number};
+use super::parse::parse;
+use super::{Fail, MAX_NODE_DEPTH, MAX_TEXT, words};
+use dashu_ratio::RBig;
+use unicode_normalization::UnicodeNormalization;
+
+/// The tree of an answer, or why it has none.
+pub(super) fn read(text: &str) -> Result<Node, Fail> {
+    if text.len() > MAX_TEXT {
+        return Err(Fail::TooLarge);
+    }
+    let folded = fold(text);
+    if let Some(phrase) = phrase(&folded).or_else(|| time(&folded)) {
+        return Ok(Node::Text(phrase));
+    }
+    if let Some(based) = based(&folded) {
+        return Ok(based);
+    }
+    let mut tokens = lex(&folded)?;
+    if tokens.is_empty() {
+        return Err(Fail::Empty);
+    }
+    tokens = number_words(tokens);
+    tokens = without_remarks(tokens)?;
+    let node = parse(&tokens)?;
+    if node.depth() > MAX_NODE_DEPTH { Err(Fail::TooDeep) } else { Ok(node) }
+}
+
+/// Whether every word of a text is a unit, a number, or one of at most `limit` others behind a value, where units stand.
+pub(super) fn words_in_place(text: &str, limit: usize) -> bool {
+    if text.len() > MAX_TEXT {
+        return false;
+    }
+    let Ok(tokens) = lex(&fold(text)) else { return false };
+    let (mut foreign, mut behind_value) = (0, false);
+    for token in &tokens {
+        match &token.tok {
+            Tok::Word(word) if super::units::known(word) || words::number(word).is_some() || words::scale(word).is_some() => {
+                behind_value = true
+            }
+            Tok::Word(_) if behind_value => foreign += 1,
+            Tok::Word(_) => return false,
+            Tok::Num(_) | Tok::Sym(_) | Tok::Const(_) | Tok::Close(_) | Tok::Percent | Tok::Degree | Tok::Currency(_) => {
+                behind_value = true
+            }
+            _ => behind_value = false,
+        }
+    }
+    foreign <= limit
+}
+
+/// Compatibility forms (full-width digits, mathematical alphabets) as what they stand for, decimal digits of other scripts as ASCII. Letters that only look alike stay different.
+fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut subscript = false;
+    for c in text.chars() {
+        let before = std::mem::replace(&mut subscript, ('₀'..='₉').contains(&c));
+        match c {
+            // These have a meaning of their own that the compatibility form loses.
+            '½'..='¾' | '⅐'..='⅞' | '⁰'..='⁹' | '⁺'..='ⁿ' | '²' | '³' | '¹' | '…' | 'º' | 'ª' | '⁄' | '°' | 'µ' => {
+                out.push(c)
+            }
+            '₀'..='₉' => {
+                if !before {
+                    out.push('_');
+                }
+                out.push(char::from(b'0' + (c as u32 - '₀' as u32) as u8));
+            }
+            '٠'..='٩' => out.push(char::from(b'0' + (c as u32 - '٠' as u32) as u8)),
+            '۰'..='۹' => out.push(char::from(b'0' + (c as u32 - '۰' as u32) as u8)),
+            '०'..='९' => out.push(char::from(b'0' + (c as u32 - '०' as u32) as u8)),
+            '。' => out.push('.'),
+            '，' => out.push(','),
+            '√' | 'π' | '∞' => out.push(c),
+            c if c.is_ascii() => out.push(c),
+            c => out.extend(std::iter::once(c).nfkc()),
+        }
+    }
+    out
+}
+
+/// The words of an answer that is nothing but words, in lower case without marks around them; `None` if there is anything else in it.
+fn phrase(text: &str) -> Option<String> {
+    let mut plain = text.trim().trim_matches(|c: char| c == '$' || c.is_whitespace());
+    let mut set_as_text = false;
+    loop {
+        let before = plain.len();
+        plain = plain.trim().trim_matches('$').trim_end_matches(['.', '!', '。']).trim();
+        for command in [
+            "\\text",
+            "\\textbf",
+            "\\textit",
+            "\\textrm",
+            "\\mathrm",
+            "\\mbox",
+            "\\textnormal",
+            "\\operatorname",
+            "\\mathbf",
+            "\\emph",
+            "\\texttt",
+            "\\mathit",
+            "\\textsf",
+        ] {
+            if let Some(inside) =
+                plain.strip_prefix(command).and_then(|r| r.trim_start().strip_prefix('{')).and_then(|r| r.strip_suffix('}'))
+                && !inside.contains(['{', '}'])
+            {
+                plain = inside;
+                set_as_text = true;
+            }
+        }
+        if let Some(inside) = plain.strip_prefix("**").and_then(|r| r.strip_suffix("**")) {
+            plain = inside;
+        }
+        if plain.len() == before {
+            break;
+        }
+    }
+    let normal = plain.replace("\\ ", " ").replace("\\,", " ").replace('~', " ").replace(['"', '“', '”', '`', '\''], "");
+    let normal = normal.trim();
+    let letters = normal.chars().filter(|c| c.is_alphabetic()).count();
+    let others = normal.chars().any(|c| !(c.is_alphabetic() || c.is_whitespace() || matches!(c, '-' | '.' | ',')));
+    if others || letters < 2 || normal.contains("--") {
+        return None;
+    }
+    let lower = normal.to_lowercase();
+    let first_word = lower.split_whitespace().next()?;
+    let single = !normal.contains(char::is_whitespace);
+    // One run of letters may be variables side by side (`xy`), a constant, or a number spelled out.
+    if single
+        && !set_as_text
+        && letters < 4
+        && normal.is_ascii()
+        && !matches!(lower.as_str(), "yes" | "no" | "odd" | "red" | "sun" | "mon" | "tue" | "wed" | "thu" | "fri" | "sat")
+    {
+        return None;
+    }
+    if lower.split([' ', '-']).any(|w| words::number(w).is_some() || words::scale(w).is_some()) {
+        return None;
+    }
+    if single && super::commands::word(normal, false).is_some() {
+        return None;
+    }
+    // `a and b`, `x or y`: a list of letters. `none of these and those` is words.
+    if lower.split([' ', ',']).filter(|w| !w.is_empty()).all(|w| w.chars().count() == 1 || matches!(w, "and" | "or")) {
+        return None;
+    }
+    let without_article = if matches!(first_word, "the" | "a" | "an") { lower[first_word.len()..].trim_start() } else { lower.as_str() };
+    let mut out = String::new();
+    for word in without_article.split(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | '-')).filter(|w| !w.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// A time of day: `9 a.m.`, `9:00 AM`.
+fn time(text: &str) -> Option<String> {
+    if text.len() > 60 {
+        return None;
+    }
+    let plain = text.replace("\\text", "").replace("\\mathrm", "").replace("\\,", "").replace("\\ ", "");
+    let plain: String = plain.chars().filter(|c| !(c.is_whitespace() || matches!(c, '{' | '}' | '$' | '.' | '~' | '\\'))).collect();
+    let lower = plain.to_lowercase();
+    let (clock, half) = ["am", "pm"].iter().find_map(|half| Some((lower.strip_suffix(half)?, *half)))?;
+    let (hours, minutes) = clock.split_once(':').unwrap_or((clock, "00"));
+    let (hours, full): (u8, bool) = (hours.parse().ok()?, minutes.len() == 2 && minutes.bytes().all(|b| b.is_ascii_digit()));
+    (full && (1..=12).contains(&hours)).then(|| format!("{hours}:{minutes} {half}"))
+}
+
+/// A number with letters among its digits and its base below: `(152A)_{11}`.
+fn based(text: &str) -> Option<Node> {
+    let plain: String = text.chars().filter(|c| !(c.is_whitespace() || matches!(c, '$' | '{' | '}' | '(' | ')'))).collect();
+    let plain = plain.replace("\\text", "").replace("\\mathrm", "").replace("\\left", "").replace("\\right", "");
+    let (digits, base) = plain.trim_end_matches('.').split_once('_')?;
+    let base: u32 = base.parse().ok().filter(|b| (2..=36).contains(b))?;
+    let upper = digits.to_ascii_uppercase();
+    let fits = upper.chars().all(|c| c == '.' || c.to_digit(36).is_some_and(|d| d < base));
+    (fits && upper.starts_with(|c: char| c.is_ascii_digit()) && upper.len() <= 200)
+        .then(|| Node::Based(upper.trim_start_matches('0').to_owned(), base))
+}
+
+/// Numbers spelled out as numbers, and `3 million` as one.
+fn number_words(tokens: Vec<Token>) -> Vec<Token> {
+    let mut out: Vec<Token> = Vec::with_capacity(tokens.len());
+    let mut iter = tokens.into_iter().peekable();
+    while let Some(token) = iter.next() {
+        let Tok::Word(word) = &token.tok else {
+            out.push(token);
+            continue;
+        };
+        if let Some(Tok::Num(n)) = out.last().map(|t| &t.tok)
+            && let Some(factor) = words::scale(word)
+        {
+            let value = &n.value * RBig::from(factor);
+            let space = out.pop().is_some_and(|t| t.space);
+            out.push(Token { tok: Tok::Num(Number { value, decimals: None }), space });
+            continue;
+        }
+        let Some(mut value) = words::number(word) else {
+            out.push(token);
+            continue;
+        };
+        // `twenty-five`
+        if (20..100).contains(&value) && iter.peek().is_some_and(|t| t.tok == Tok::Minus) {
+            let mut ahead = iter.clone();
+            ahead.next();
+            if let Some(Token { tok: Tok::Word(unit), .. }) = ahead.next()
+                && let Some(unit @ 1..=9) = words::number(&unit)
+            {
+                value += unit;
+                iter = ahead;
+            }
+        }
+        out.push(Token { tok: Tok::Num(Number::integer(value)), space: token.space });
+    }
+    out
+}
+
+/// Without words that do not belong to the value: a lead-in (`only`, `the answer is`, anything up to a colon), and a remark behind it (`for all x`).
+fn without_remarks(mut tokens: Vec<Token>) -> Result<Vec<Token>, Fail> {
+    // `Area: 5`, `面积=5`, but not `2:3`.
+    if let Some(colon) = tokens.iter().position(|t| t.tok == Tok::Colon) {
+        let head = &tokens[..colon];
+        if !head.is_empty()
+            && head.iter().any(|t| matches!(t.tok, Tok::Word(_)))
+            && head.iter().all(|t| matches!(t.tok, Tok::Word(_) | Tok::Sym(_)))
+        {
+            tokens.drain(..=colon);
+        }
+    }
+    let lead = tokens.iter().take_while(|t| matches!(&t.tok, Tok::Word(w) if words::is_noise(w))).count();
+    if lead > 0 && lead < tokens.len() {
+        tokens.drain(..lead);
+    }
+    // A remark begins with one of its words outside of all brackets, behind something.
+    let mut depth = 0usize;
+    let mut cut = None;
+    for (i, token) in tokens.iter().enumerate() {
+        match &token.tok {
+            Tok::Open(_) | Tok::Begin(_) => depth += 1,
+            Tok::Close(_) | Tok::End => depth = depth.saturating_sub(1),
+            Tok::Word(word) if depth == 0 && i > 0 && words::begins_remark(word) => {
+                cut = Some(i);
+                break;
+            }
+            _ => {}
+        }
+    }
+    if let Some(mut i) = cut {
+        // `5, where x > 0`: the comma goes too.
+        while i > 0 && matches!(tokens[i - 1].tok, Tok::Join(_)) {
+            i -= 1;
+        }
+        if i > 0 {
+            tokens.truncate(i);
+        }
+    }
+    // `x = 5 \text{ is even}` and other sentences are not for this reader.
+    if tokens.iter().any(
+        |t| matches!(&t.tok, Tok::Word(w) if matches!(w.as_str(), "not" | "no" | "none" | "never" | "least" | "most" | "than" | "except")),
+    ) {
+        return Err(Fail::Unknown);
+    }
+    Ok(tokens)
+}
+
+/// The letter of a multiple-choice answer, and what stands behind it: `C`, `(C)`, `\textbf{(C)}\ 42`, `C. 42`, `C) 42`.
+pub(super) fn choice(text: &str) -> Option<(char, &str)> {
+    let mut rest = text.trim().trim_start_matches(['$', '*', ' ', '{']);
+    let mut braces = 0;
+    loop {
+        let before = rest.len();
+        rest = rest.trim_start();
+        for command in ["\\textbf", "\\text", "\\mathrm", "\\mathbf", "\\textrm", "\\mbox", "\\textit", "\\left", "\\boxed"] {
+            if let Some(r) = rest.strip_prefix(command)
+                && r.trim_start().starts_with(['{', '('])
+            {
+                rest = r.trim_start();
+            }
+        }
+        if let Some(r) = rest.strip_prefix('{') {
+            rest = r;
+            braces += 1;
+        }
+        if rest.len() == before {
+            break;
+        }
+    }
+    for name in ["Option ", "option ", "Choice ", "choice ", "Answer ", "选项"] {
+        rest = rest.strip_prefix(name).unwrap_or(rest).trim_start();
+    }
+    let inside = rest.strip_prefix('(').map(str::trim_start);
+    let letter = inside.unwrap_or(rest).chars().next().filter(|c| ('A'..='J').contains(&c.to_ascii_uppercase()))?;
+    let mut behind = &inside.unwrap_or(rest)[1..];
+    behind = behind.trim_start().strip_prefix("\\right").unwrap_or(behind);
+    let marked = match inside {
+        Some(_) => {
+            behind = behind.trim_start().strip_prefix(')')?;
+            true
+        }
+        None => match behind.strip_prefix('}').filter(|_| braces > 0).unwrap_or(behind).strip_prefix([')', '.', ':', '：', '、', '。']) {
+            Some(b) => {
+                behind = b;
+                true
+            }
+            None => false,
+        },
+    };
+    for _ in 0..braces {
+        behind = behind.trim_start().strip_prefix('}').unwrap_or(behind);
+    }
+    let behind = behind.trim_matches(|c: char| c.is_whitespace() || matches!(c, '$' | '.' | '*' | '}' | '\\' | ':' | '~'));
+    // A bare letter with something behind it is an expression, unless a mark says that it is a choice.
+    (marked || behind.is_empty()).then_some((letter.to_ascii_uppercase(), behind))
+}
+
+/// A reading of `1,22` as a decimal with a comma, where the text is nothing else.
+pub(super) fn decimal_comma(text: &str) -> Option<Node> {
+    let plain = text.trim().trim_matches('$').trim();
+    let (whole, fraction) = plain.split_once(',')?;
+    let (sign, whole) = whole.strip_prefix('-').map_or((1, whole), |w| (-1, w));
+    let digits = |s: &str| !s.is_empty() && s.len() < 30 && s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (fraction.len() == 3 && !whole.starts_with('0')) {
+        return None;
+    }
+    let all: dashu_int::IBig = format!("{whole}{fraction}").parse().ok()?;
+    let value = RBig::from_parts(all * sign, dashu_int::UBig::from(10u8).pow(fraction.len()));
+    Some(Node::Num(Number { value, decimals: Some(fraction.len() as u32) }))
+}
