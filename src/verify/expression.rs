@@ -92,6 +92,12 @@ fn in_words(gold: &str, response: &Response, extraction: Extraction) -> Option<V
         if reference.is_words() && reference.compare(response.answer) == Outcome::Equal {
             return Some(Verdict::Correct { answer: excerpt(response.answer) });
         }
+        let place = extract::word_places(response.answer)
+            .into_iter()
+            .find(|place| reference.is_words() && reference.compare(place) == Outcome::Equal);
+        if let Some(place) = place {
+            return Some(Verdict::Correct { answer: excerpt(place) });
+        }
     }
     choice_in_words(gold, response, extraction)
 }

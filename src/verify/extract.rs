@@ -179,13 +179,23 @@ fn stated(text: &str) -> Option<&str> {
     let at = ANNOUNCEMENTS.iter().filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len())).max()?;
     let rest = text.get(at..)?.trim_start_matches([':', ' ', '：', '*', '\n']);
     let rest = &rest[..floor(rest, MAX_STATED)];
-    if let Some((_, inside)) = first_math(rest).filter(|(before, inside)| before.trim().is_empty() && math::is_answer(inside, 2)) {
+    let alone = |inside: &str| {
+        let behind =
+            rest[inside.as_ptr() as usize - rest.as_ptr() as usize + inside.len()..].trim_start_matches(['$', '\\', ')', ']', ' ', '*']);
+        !["or ", "and ", ", ", "; "].iter().any(|joint| behind.starts_with(joint))
+    };
+    if let Some((_, inside)) =
+        first_math(rest).filter(|(before, inside)| before.trim().is_empty() && math::is_answer(inside, 2) && alone(inside))
+    {
         return Some(inside);
     }
     let line = rest.split('\n').next()?;
-    let sentence = [". ", "。", "; ", " because", " since"].iter().filter_map(|end| line.find(end)).min().map_or(line, |end| &line[..end]);
+    let sentence = [". ", "。", " because", " since"].iter().filter_map(|end| line.find(end)).min().map_or(line, |end| &line[..end]);
     let sentence = sentence.trim().trim_end_matches(['.', '*', '!', '。']).trim_start_matches('*');
     if math::is_answer(sentence, 2) {
+        return Some(sentence);
+    }
+    if is_hedged(sentence) {
         return Some(sentence);
     }
     if let Some(said) = [" is ", " are ", " be ", "是", "为"].iter().filter_map(|verb| sentence.rfind(verb).map(|at| at + verb.len())).max()
@@ -195,7 +205,47 @@ fn stated(text: &str) -> Option<&str> {
             return Some(said);
         }
     }
-    first_math(sentence).map(|(_, inside)| inside).filter(|inside| math::is_answer(inside, 2)).or_else(|| first_number(sentence))
+    first_math(sentence)
+        .map(|(_, inside)| inside)
+        .filter(|inside| math::is_answer(inside, 2))
+        .map(|inside| with_words_before(sentence, inside))
+        .or_else(|| first_number(sentence))
+}
+
+/// Whether a sentence gives its value under conditions, among others, or not at all.
+fn is_hedged(sentence: &str) -> bool {
+    sentence.split(|c: char| !c.is_alphabetic()).any(|word| {
+        matches!(
+            word.to_lowercase().as_str(),
+            "if" | "or"
+                | "either"
+                | "neither"
+                | "maybe"
+                | "perhaps"
+                | "probably"
+                | "guess"
+                | "unknown"
+                | "unsure"
+                | "different"
+                | "wrong"
+                | "not"
+                | "unless"
+                | "between"
+                | "possibly"
+        )
+    })
+}
+
+/// Places where words that answer a question may stand alone: the last mathematics, the last words in bold, the first clause.
+pub(super) fn word_places(text: &str) -> Vec<&str> {
+    let between = |open: &str, close: &str| -> Option<&str> {
+        let end = text.rfind(close)?;
+        let start = text[..end].rfind(open)? + open.len();
+        text.get(start..end)
+    };
+    let first = text.trim_start().split([',', '.', '\n', '!']).next();
+    let marked = [("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")];
+    marked.iter().filter_map(|(open, close)| between(open, close)).chain(first).filter(|place| place.len() <= 100).collect()
 }
 
 /// The sentence behind the last announcement, without marks of mathematics around it.
@@ -234,7 +284,58 @@ fn first_number(text: &str) -> Option<&str> {
         .map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
     let end = at + text[at..].find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '/' | '%' | ':'))).unwrap_or(text.len() - at);
     let end = at + text[at..end].trim_end_matches(['.', ',', ':']).len();
-    Some(listed(text, start, end))
+    Some(with_words_before(text, listed(text, start, end)))
+}
+
+/// `found`, or with the words directly before it that make another value of it: `not 5`, `minus 5`, `half of 10`.
+fn with_words_before<'a>(text: &'a str, found: &'a str) -> &'a str {
+    let start = found.as_ptr() as usize - text.as_ptr() as usize;
+    let before = text[..start].trim_end();
+    let mut words = before.rsplit(|c: char| !(c.is_alphabetic() || c == '\'')).filter(|w| !w.is_empty()).take(3);
+    let changing = |word: &str| {
+        matches!(
+            word.to_lowercase().as_str(),
+            "not"
+                | "isn't"
+                | "cannot"
+                | "can't"
+                | "couldn't"
+                | "isn"
+                | "never"
+                | "over"
+                | "divided"
+                | "minus"
+                | "negative"
+                | "least"
+                | "most"
+                | "than"
+                | "except"
+                | "half"
+                | "third"
+                | "quarter"
+                | "cube"
+                | "square"
+                | "twice"
+                | "double"
+                | "triple"
+                | "root"
+        )
+    };
+    // `> 5` is no value, and `5 is not the answer` none either.
+    let sign = before.chars().next_back().filter(|c| matches!(c, '<' | '>' | '≤' | '≥' | '≠' | '~'));
+    if let Some(sign) = sign {
+        return &text[before.len() - sign.len_utf8()..start + found.len()];
+    }
+    let behind = &text[start + found.len()..];
+    let sentence = &behind[..behind.find(['.', '\n', ';']).unwrap_or(behind.len()).min(floor(behind, 60))];
+    if [" not ", " wrong", " incorrect", "n't "].iter().any(|no| sentence.contains(no)) {
+        return &text[start..start + found.len() + sentence.len()];
+    }
+    let near = before.len().saturating_sub(30);
+    let Some(word) = words.find(|word| changing(word)) else { return found };
+    let at = word.as_ptr() as usize - text.as_ptr() as usize;
+    // Only within the same sentence, and close by.
+    if at < near || text[at..start].contains(['.', '\n', ';', '=']) { found } else { &text[at..start + found.len()] }
 }
 
 /// A number with those that stand in one list with it: `10, 11, 12`, `12 or 13`.
@@ -283,8 +384,12 @@ fn last_math(text: &str) -> Option<&str> {
         // A dollar sign that opened nothing is a sign of money.
         let open = inner.rfind(mark)?;
         let inside = &inner[open + mark.len()..];
-        if inside.len() <= MAX_STATED && math::is_answer(inside, 2) {
-            return Some(inside);
+        // Between two sums of money is no mathematics: `$60 = $400`.
+        let money = mark == "$"
+            && (inside.starts_with(' ') != inside.ends_with(' ')
+                || text[close + 1..].starts_with(|c: char| c.is_ascii_digit() || c == '<'));
+        if inside.len() <= MAX_STATED && !money && math::is_answer(inside, 2) {
+            return Some(with_words_before(text, inside));
         }
         end = if mark == "$" { text[..open].trim_end_matches('$').len() } else { open };
     }
@@ -308,7 +413,23 @@ pub(super) fn choice(text: &str) -> Option<char> {
     // "I" is mostly a person and "A" mostly an article, unless the text begins with it.
     let bracketed = found.iter().rfind(|(_, b)| *b).map(|(c, _)| *c);
     let first = found.iter().find(|(c, _)| *c != 'I').map(|(c, _)| *c);
-    if from > 0 { first } else { bracketed.or(first) }
+    let chosen = if from > 0 { first } else { bracketed.or(first) }?;
+    // `C or D`, `C/D`, `not C` choose nothing.
+    let (before, behind) = text[from..].split_once(chosen).unwrap_or(("", ""));
+    let behind = behind.trim_start_matches(|c: char| matches!(c, ')' | ' ' | ',' | '*' | '(' | '/' | '?' | '&' | ';'));
+    let other =
+        ["or ", "and ", "nor ", "or(", "and(", "No, ", "no, "].iter().find_map(|joint| behind.strip_prefix(joint)).unwrap_or(behind);
+    let other = other.trim_start_matches(['(', ' ', '*']);
+    let another =
+        other.starts_with(|c: char| ('A'..='J').contains(&c)) && !other[1..].starts_with(|c: char| c.is_alphanumeric() || c == '\'');
+    let denied = before.split(|c: char| !(c.is_alphabetic() || c == '\'')).rev().filter(|w| !w.is_empty()).take(4).any(|word| {
+        matches!(
+            word.to_lowercase().as_str(),
+            "not" | "neither" | "cannot" | "can't" | "isn't" | "exclude" | "except" | "never" | "eliminate" | "unlike"
+        )
+    });
+    let hedged = another || denied;
+    (!hedged).then_some(chosen)
 }
 
 /// The last word with a digit in it, together with what belongs to its value: an operand before it, a percent sign or a scale after it.
@@ -324,6 +445,7 @@ fn last_number(text: &str) -> Option<&str> {
     let word = text[start..end].trim_matches(|c| "\"'*_`()[],;:!?".contains(c)).trim_end_matches(['.', '*']);
     let at = word.as_ptr() as usize - text.as_ptr() as usize;
     let word = listed(text, at, at + word.len());
+    let word = with_words_before(text, word);
     match word.rsplit_once('=') {
         Some((left, value)) if !left.ends_with(['<', '>', '!']) => Some(value),
         _ => Some(word),

@@ -11,9 +11,12 @@ const TEXT_COMMANDS: [&str; 6] = ["\\text{", "\\textbf{", "\\textrm{", "\\mathrm
 
 /// The canonical form of a plain number, or `None`.
 ///
-/// Beyond what `canonical_number` takes off, these do not belong to the number: LaTeX math marks and emphasis at the ends, `\text{…}` around it or
-/// (without digits) behind it, a final period, and LaTeX's thousands separators `{,}` and `\,`.
+/// Beyond what `canonical_number` takes off, these do not belong to the number: LaTeX math marks and emphasis at the ends, `\text{…}` around it, a
+/// final period, and LaTeX's thousands separators `{,}` and `\,`.
 pub(super) fn plain(text: &str) -> Option<String> {
+    if text.contains("..") {
+        return None;
+    }
     let text = trim(without_text_command(trim(text)));
     canonical_number(&text.replace("{,}", ",").replace("\\,", ","))
 }
@@ -35,21 +38,9 @@ fn trim(mut text: &str) -> &str {
     }
 }
 
-/// `\text{72}` is `72`, and `5\text{ cm}` is `5`; but neither `5\text{ million}` nor `5\text{ in 2 days}` is a plain number.
+/// `\text{72}` is `72`; words behind a number make it a quantity, which is no plain number.
 fn without_text_command(text: &str) -> &str {
     let Some(inside) = text.strip_suffix('}') else { return text };
-    let Some((start, command)) = TEXT_COMMANDS.iter().filter_map(|command| Some((inside.rfind(command)?, command))).max() else {
-        return text;
-    };
-    let (before, words) = (&inside[..start], &inside[start + command.len()..]);
-    let lower = words.to_ascii_lowercase();
-    if words.contains(['{', '}']) {
-        text
-    } else if before.is_empty() {
-        words
-    } else if words.contains(|c: char| c.is_ascii_digit()) || SCALES.iter().any(|scale| lower.contains(scale)) {
-        text
-    } else {
-        before
-    }
+    let words = TEXT_COMMANDS.iter().find_map(|command| inside.strip_prefix(command));
+    words.filter(|words| !words.contains(['{', '}'])).unwrap_or(text)
 }

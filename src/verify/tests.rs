@@ -97,7 +97,7 @@ fn flexible_extraction_falls_back_to_the_last_number() {
             ("10:72", "wrong different 10:72"),
             ("1, 2, 72", "wrong different_shape 1, 2, 72"),
             ("Possible answers: 71, 72", "wrong different_shape 71, 72"),
-            ("The answer is either 71 or 72, I am not sure.", "wrong different_shape 71 or 72"),
+            ("The answer is either 71 or 72, I am not sure.", "undecided not_understood"),
             ("x <=72", "wrong different x <=72"),
             ("72%", "correct 72%"),
             ("72 million people", "wrong different_value 72 million"),
@@ -130,7 +130,7 @@ fn plain_numbers_are_compared_digit_by_digit() {
         ("1234", "1{,}234", "correct 1234"),
         ("1234", r"1\,234", "correct 1234"),
         ("72", r"\text{72}", "correct 72"),
-        ("72", r"72\text{ cm}", "correct 72"),
+        ("72", r"72\text{ cm}", r"correct 72\text{ cm}"),
         ("72", r"72 \text{ million}", r"wrong different_value 72 \text{ million}"),
         ("722", "72 clips in 2 months", "wrong different_value 72 clips in 2 months"),
         ("12", "1,2", "wrong different_shape 1,2"),
@@ -141,7 +141,9 @@ fn plain_numbers_are_compared_digit_by_digit() {
         ("7", "3+4", "correct 3+4"),
         ("5", "five", "correct five"),
         ("5", "x", "wrong different_value x"),
-        ("0.3", "0.30000000000000000001", "correct 0.30000000000000000001"),
+        ("0.35", "0.35000000000000000001", "correct 0.35000000000000000001"),
+        ("0.3", "0.30000000000000000001", "wrong different_value 0.30000000000000000001"),
+        ("0.3", "1/3", "wrong different_value 1/3"),
         ("9007199254740993", "9007199254740992", "wrong different_number 9007199254740992"),
     ];
     for (gold, answer, expect) in rows {

@@ -105,7 +105,7 @@ impl Ball {
     }
 
     /// An exponent that bounds both parts: they are below 2^size.
-    fn size(&self) -> i64 {
+    pub(super) fn size(&self) -> i64 {
         exponent(&self.re).max(exponent(&self.im))
     }
 

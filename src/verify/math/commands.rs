@@ -142,6 +142,7 @@ pub(super) const SIGNS: &[(&str, Tok)] = &[
     ("∨", Tok::Join(Join::Or)),
     ("…", Tok::Dots),
     ("⋯", Tok::Dots),
+    ("¢", Tok::Currency("cent")),
     ("€", Tok::Currency("euro")),
     ("£", Tok::Currency("pound-sterling")),
     ("¥", Tok::Currency("yuan")),
@@ -165,7 +166,7 @@ pub(super) fn command(name: &str) -> Option<Meaning> {
             DropArgument
         }
         "boxed" | "fbox" | "mathbf" | "boldsymbol" | "bm" | "mathcal" | "mathscr" | "mathfrak" | "underline" | "overbrace"
-        | "underbrace" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "mathstrut" | "cancel" | "pmb" | "math" => Unwrap,
+        | "underbrace" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "mathstrut" | "pmb" | "math" => Unwrap,
         "mathopen" | "mathclose" | "mathbin" | "mathrel" | "mathord" | "mathpunct" | "mathinner" | "mathop" => Meaning::Splice,
         "mathbb" | "Bbb" => Board,
         "begin" => Begin,
@@ -283,6 +284,7 @@ fn function(name: &str) -> Option<Func> {
         "abs" => Func::Abs,
         "floor" => Func::Floor,
         "ceil" | "ceiling" => Func::Ceil,
+        "cbrt" => Func::Root,
         "gcd" => Func::Gcd,
         "lcm" => Func::Lcm,
         "max" => Func::Max,

@@ -5,12 +5,12 @@
 use super::exact::{self, nowhere};
 use super::fingerprint::residue;
 use super::matrix;
-use super::members::{Kind, Members, expand, finite, has_signs, members, same_members, too_many_signs};
+use super::members::{Kind, Members, expand, finite, has_signs, members, same_members, signs, too_many_signs};
 use super::node::{Constant, Func, Join, Node, Number, Rel, SetOp};
 use super::numeric::{Equal, equal, evaluate};
 use super::relation::{Assignment, agreed, assignment, is_name, loose_assignment, proportional, same_equation};
 use super::{Fuel, No, region, units};
-use dashu_base::Abs;
+use dashu_base::{Abs, Gcd};
 use dashu_ratio::RBig;
 
 /// Deepest nesting of one comparison in another.
@@ -30,18 +30,41 @@ pub(super) fn settled(node: &Node) -> Node {
                 }
             }
             let cut = rels.iter().position(|rel| *rel == Rel::Approx).unwrap_or(rels.len());
+            // `5 ≈ 7` is no approximation.
+            let far = (cut..rels.len()).any(|i| rels[i] == Rel::Approx && !is_near(&items[cut], &items[i + 1]));
+            if far {
+                return Node::Chain(items, rels);
+            }
             let (items, rels) = (items[..=cut].to_vec(), rels[..cut].to_vec());
             if rels.is_empty() {
                 return items.into_iter().next().unwrap_or_else(|| node.clone());
             }
             // `6 · 7 = 42`
             if rels.iter().all(|r| *r == Rel::Eq) && items.iter().all(|i| i.is_scalar() && i.symbols().is_empty()) {
+                // `1 = 1` says nothing.
+                if items.len() > 1 && items.iter().all(|i| *i == items[0]) {
+                    return Node::Chain(items, rels);
+                }
                 return agreed(&items).unwrap_or(Node::Chain(items, rels));
             }
             Node::Chain(items, rels)
         }
+        // `1 hour and 30 minutes`
+        Node::List(Join::And, items) if is_one_amount(items) => Node::Add(items.clone()),
         Node::List(join, items) => Node::List(*join, items.iter().map(settled).collect()),
         other => other.clone(),
+    }
+}
+
+/// Whether two constants are within a twentieth of each other; true where they cannot be compared.
+fn is_near(a: &Node, b: &Node) -> bool {
+    let mut fuel = Fuel::new(100_000);
+    let scaled = |n: &Node, by: i64| Node::Mul(vec![n.clone(), Node::rational(RBig::from_parts(by.into(), 20u8.into()))]);
+    let mut order = |x: &Node, y: &Node| super::numeric::order(x, y, &mut fuel);
+    let (low, high) = (order(&scaled(b, 19), a), order(&scaled(b, 21), a));
+    match (low, high) {
+        (Some(low), Some(high)) => low != high || low.is_eq(),
+        _ => true,
     }
 }
 
@@ -56,15 +79,28 @@ pub(super) fn approximations(node: &Node) -> Vec<Node> {
     }
 }
 
+/// Whether all are amounts of one dimension, in different units.
+fn is_one_amount(items: &[Node]) -> bool {
+    let read: Option<Vec<units::Unit>> = items.iter().map(|i| if let Node::Unit(_, u) = i { units::read(u) } else { None }).collect();
+    read.is_some_and(|all| all.windows(2).all(|w| w[0].dimension == w[1].dimension && w[0].factor > w[1].factor))
+}
+
 /// The answer with its integer parameter under the name that the reference uses: `π/6 + nπ` for `π/6 + kπ`. `None` where there is no such parameter.
 pub(super) fn with_parameter_of(gold: &Node, found: &Node) -> Option<Node> {
-    let periodic = |node: &Node| node.any(&|n| matches!(n, Node::Const(Constant::Pi) | Node::Degree(_)));
     let parameter = |node: &Node| -> Option<String> {
         let letters: Vec<String> = node.symbols().into_iter().filter(|s| matches!(s.as_str(), "k" | "n" | "m" | "l" | "j")).collect();
         letters.first().filter(|_| letters.len() == 1).cloned()
     };
     let (ours, theirs) = (parameter(gold)?, parameter(found)?);
-    (ours != theirs && periodic(gold) && periodic(found)).then(|| with_name(found, &theirs, &ours))
+    // Alone, `2πn` may be a value that depends on n; added to an angle it is a period.
+    let angle = |node: &Node| node.any(&|n| matches!(n, Node::Const(Constant::Pi) | Node::Degree(_)));
+    let periodic = |node: &Node, name: &str| {
+        node.any(&|n| match n {
+            Node::Add(terms) => terms.iter().any(|t| angle(t) && t.symbols() == [name]) && terms.iter().any(|t| t.symbols().is_empty()),
+            _ => false,
+        })
+    };
+    (ours != theirs && periodic(gold, &ours) && periodic(found, &theirs)).then(|| with_name(found, &theirs, &ours))
 }
 
 fn with_name(node: &Node, from: &str, to: &str) -> Node {
@@ -125,7 +161,7 @@ fn same_shape(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
         return decided;
     }
     if let (Node::Set(one), other) | (other, Node::Set(one)) = (gold, found)
-        && let ([one], true) = (one.as_slice(), other.is_scalar())
+        && let ([one], true) = (one.as_slice(), other.is_scalar() && other.symbols().is_empty())
     {
         return if matches!(gold, Node::Set(_)) { same(one, found, fuel) } else { same(gold, one, fuel) };
     }
@@ -189,15 +225,20 @@ fn with_value(assigned: &Assignment, whole: &Node, other: &Node, fuel: &mut Fuel
         let list = names.iter().zip(values).map(|(n, v)| Node::Chain(vec![n.clone(), v.clone()], vec![Rel::Eq])).collect();
         let list = Node::List(Join::Comma, list);
         let by_name = if gold_assigned { same(&list, other, fuel) } else { same(other, &list, fuel) };
-        if by_name == Equal::Yes {
-            return Equal::Yes;
+        let all_named = matches!(other, Node::List(_, items) if items.iter().all(|i| assignment(i).is_some()));
+        if by_name == Equal::Yes || all_named {
+            return by_name;
         }
     }
     if gold_assigned { same(&assigned.value, other, fuel) } else { same(other, &assigned.value, fuel) }
 }
 
+/// `AB : CD` is `AB/CD`.
 fn same_name(a: &Node, b: &Node) -> bool {
-    a == b || matches!((a, b), (Node::Ratio(_) | Node::Div(..), Node::Ratio(_) | Node::Div(..)))
+    match (a, b) {
+        (Node::Ratio(r), Node::Div(x, y)) | (Node::Div(x, y), Node::Ratio(r)) => matches!(r.as_slice(), [p, q] if *p == **x && *q == **y),
+        _ => a == b,
+    }
 }
 
 /// Two equations that are one, written differently.
@@ -257,6 +298,9 @@ fn ratios(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
             if each == Equal::Yes {
                 return Some(each);
             }
+            if !in_lowest_terms(a) {
+                return Some(Equal::No);
+            }
             // a_i b_0 = b_i a_0
             let crossed = (1..a.len()).fold(Equal::Yes, |r, i| {
                 let (left, right) = (Node::Mul(vec![a[i].clone(), b[0].clone()]), Node::Mul(vec![b[i].clone(), a[0].clone()]));
@@ -267,13 +311,25 @@ fn ratios(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
         }
         (Node::Ratio(r), other) | (other, Node::Ratio(r)) => {
             let [a, b] = r.as_slice() else { return Some(Equal::No) };
-            if !other.is_scalar() {
+            if !other.is_scalar() || !in_lowest_terms(r) {
                 return Some(Equal::No);
             }
             let quotient = Node::Div(Box::new(a.clone()), Box::new(b.clone()));
             Some(if matches!(gold, Node::Ratio(_)) { quantities(&quotient, other, fuel) } else { quantities(other, &quotient, fuel) })
         }
         _ => None,
+    }
+}
+
+/// Whether a ratio of two whole numbers is in lowest terms; another may be a time of day (`9:30`), which is met as written only.
+fn in_lowest_terms(ratio: &[Node]) -> bool {
+    let whole = |n: &Node| exact::value(n, &nowhere, &mut Fuel::new(1000)).ok().filter(RBig::is_int);
+    match ratio {
+        [a, b] => match (whole(a), whole(b)) {
+            (Some(a), Some(b)) if !a.is_zero() && !b.is_zero() => a.numerator().gcd(b.numerator()) == dashu_int::UBig::ONE,
+            _ => true,
+        },
+        _ => true,
     }
 }
 
@@ -403,7 +459,7 @@ fn collections(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
         return Some(if gold == found { Equal::Yes } else { Equal::Unknown });
     }
     // `a ± b` against the same, without expanding.
-    if has_signs(gold) && has_signs(found) && gold.is_scalar() && found.is_scalar() {
+    if has_signs(gold) && has_signs(found) && gold.is_scalar() && found.is_scalar() && signs(gold) == 1 && signs(found) == 1 {
         let agree = (1..=2).all(|seed| match (residue(gold, seed, fuel), residue(found, seed, fuel)) {
             (Ok(x), Ok(y)) => x.value == y.value,
             _ => false,
@@ -424,7 +480,26 @@ fn collections(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
             {
                 return Some(Equal::No);
             }
+            // A closed interval is no pair of values.
+            let closed = |n: &Node| matches!(n, Node::Group { open_closed, close_closed, items } if items.len() == 2 && (*open_closed || *close_closed));
+            let bare = |n: &Node| matches!(n, Node::List(..));
+            // `1 or 2` is no pair, and `x = 0 or y = 0` not both.
+            let either = |n: &Node| matches!(n, Node::List(Join::Or, _));
+            let pair = |n: &Node| matches!(n, Node::Group { .. });
+            if (either(gold) && pair(found)) || (pair(gold) && either(found)) {
+                return Some(Equal::No);
+            }
+            if either(gold) != either(found) && bare(gold) && bare(found) && g.has_different_names() && p.has_different_names() {
+                return Some(Equal::No);
+            }
+            if (closed(gold) && bare(found)) || (bare(gold) && closed(found)) {
+                return Some(Equal::No);
+            }
             Some(same_members(&g, &p, fuel))
+        }
+        // `{x}` may be the fractional part.
+        (Some(m), None) | (None, Some(m)) if m.kind == Kind::Set && m.values.len() == 1 && !m.values[0].symbols().is_empty() => {
+            Some(Equal::No)
         }
         // A collection of one member is no list.
         (Some(g), None) if g.values.len() == 1 && g.kind != Kind::Ordered => Some(same(&g.values[0], found, fuel)),
@@ -469,6 +544,10 @@ fn pulled(node: &Node) -> Pulled {
             let mut values = Vec::new();
             for item in items {
                 let inner = pulled(item);
+                // `50% · 10` is 5, and no percentage.
+                if inner.percent {
+                    return bare(node.clone());
+                }
                 if (inner.percent || inner.degree || inner.unit.is_some()) && (whole.percent || whole.degree || whole.unit.is_some()) {
                     return bare(node.clone());
                 }
@@ -526,11 +605,13 @@ fn quantities(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
         (false, false) => {}
         (true, true) => return numbers(&g.value, &p.value, fuel),
         // 50% is 0.5, and a reference of 50% is also meant by an answer of 50.
+        (true, false) if p.unit.is_some() || p.degree => return Equal::No,
         (true, false) => return numbers(&g.value, &p.value, fuel).or(|| numbers(&g.value, &hundredfold(&p.value), fuel)),
+        (false, true) if g.unit.is_some() || g.degree => return Equal::No,
         // A reference of 50 is also meant by 50%; one of 0.5 is not meant by 0.5%.
         (false, true) => {
             let as_written = numbers(&g.value, &hundredth(&p.value), fuel);
-            let large = exact::value(&g.value, &nowhere, fuel).map_or(true, |v| v.abs() >= RBig::ONE);
+            let large = exact::value(&g.value, &nowhere, fuel).is_ok_and(|v| v.abs() > RBig::ONE);
             return if large { as_written.or(|| numbers(&g.value, &p.value, fuel)) } else { as_written };
         }
     }
@@ -538,16 +619,26 @@ fn quantities(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
     match (g.degree, p.degree) {
         (true, false) if radians(&p) => return equal(gold, &p.value, fuel),
         (false, true) if radians(&g) => return equal(&g.value, found, fuel),
-        (true, false) | (false, true) if g.unit.as_deref().or(p.unit.as_deref()).and_then(units::read).is_some() => return Equal::No,
+        (true, false) | (false, true) if [&g, &p].iter().any(|q| !q.degree && q.unit.as_deref().and_then(units::read).is_some()) => {
+            return Equal::No;
+        }
         (true, false) | (false, true) => {
             let dropped = numbers(&g.value, &p.value, fuel);
             return dropped.or(|| equal(gold, found, fuel));
         }
-        (true, true) => return numbers(&g.value, &p.value, fuel),
-        (false, false) => {}
+        _ => {}
+    }
+    // Words behind a variable are a condition (`n even`), not a unit to drop.
+    let condition = |q: &Pulled| q.unit.as_deref().is_some_and(|u| units::read(u).is_none()) && matches!(q.value, Node::Sym(_));
+    if (condition(&g) || condition(&p)) && g.unit != p.unit {
+        return Equal::No;
     }
     if let (Some(a), Some(b)) = (&g.unit, &p.unit) {
-        if let (Some(a), Some(b)) = (units::read(a), units::read(b)) {
+        let (known_a, known_b) = (units::read(a), units::read(b));
+        if (known_a.is_none() || known_b.is_none()) && !is_one_kind(a, b) {
+            return Equal::No;
+        }
+        if let (Some(a), Some(b)) = (known_a, known_b) {
             if a.dimension != b.dimension {
                 return Equal::No;
             }
@@ -572,6 +663,13 @@ fn quantities(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
         }
     }
     numbers(&g.value, &p.value, fuel)
+}
+
+/// Whether one of two phrases only says more than the other (`apples`, `green apples`); `lines` and `circles` are different things.
+fn is_one_kind(a: &str, b: &str) -> bool {
+    let words = |phrase: &str| -> Vec<String> { phrase.split([' ', '/']).map(|w| w.trim_end_matches('s').to_owned()).collect() };
+    let (a, b) = (words(a), words(b));
+    a.iter().all(|w| b.contains(w)) || b.iter().all(|w| a.contains(w))
 }
 
 /// Two values without units: exactly, or rounded to the digits of a reference that is a decimal.
@@ -609,7 +707,8 @@ fn decimal_logs(node: &Node) -> Node {
 /// The value of a reference that is written as a decimal (times a power of ten), and half a unit of its last digit.
 fn decimal(node: &Node) -> Option<(RBig, RBig)> {
     match node {
-        Node::Num(Number { value, decimals: Some(d) }) if *d > 0 && *d < 100 => {
+        // One decimal and no more than two digits is taken for exact: .3 is not a third.
+        Node::Num(Number { value, decimals: Some(d) }) if *d > 0 && *d < 100 && (*d > 1 || value.clone().abs() >= RBig::from(10)) => {
             let unit = super::number::power_of_ten(-i64::from(*d))?;
             Some((value.clone(), unit / RBig::from(2)))
         }
@@ -644,7 +743,11 @@ fn rounds_to(gold: &RBig, half: &RBig, found: &Node, fuel: &mut Fuel) -> Option<
         return None;
     }
     match exact::value(found, &nowhere, fuel) {
-        Ok(value) => Some(Equal::of((value - gold).abs() <= *half)),
+        Ok(value) => {
+            // Halves are rounded away from zero.
+            let distance = (value.clone() - gold).abs();
+            Some(Equal::of(distance < *half || (distance == *half && value.abs() < gold.clone().abs())))
+        }
         Err(No::Unsupported) => {
             let value = evaluate(found, &nowhere, fuel).ok()?;
             let low = super::ball::Ball::of_rational(&(gold - half)).ok()?;

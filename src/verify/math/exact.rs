@@ -9,7 +9,7 @@ use dashu_ratio::RBig;
 /// Largest numerator or denominator, in bits.
 const MAX_BITS: usize = 20_000;
 /// Largest n in n! and in binomial coefficients.
-const MAX_FACTORIAL: usize = 2_500;
+const MAX_FACTORIAL: usize = 1_000;
 
 /// Values of variables.
 pub(super) type Point<'a> = &'a dyn Fn(&str) -> Option<RBig>;
@@ -56,7 +56,7 @@ pub(super) fn value(node: &Node, at: Point<'_>, fuel: &mut Fuel) -> Result<RBig,
         Node::Based(digits, base) => RBig::from(UBig::from_str_radix(digits, *base).map_err(|_| No::Undefined)?),
         Node::Call(func, args) => {
             let args = args.iter().map(|arg| value(arg, at, fuel)).collect::<Result<Vec<_>, _>>()?;
-            call(*func, &args)?
+            call(*func, &args, fuel)?
         }
         _ => return Err(No::Unsupported),
     };
@@ -71,11 +71,13 @@ fn bits(value: &RBig) -> usize {
 
 fn check(value: &RBig, fuel: &mut Fuel) -> Result<(), No> {
     let bits = bits(value);
-    fuel.spend(1 + bits as u64 / 64)?;
+    // The greatest common divisor that keeps a fraction reduced takes the square of its length.
+    let words = bits as u64 / 64;
+    fuel.spend(1 + words + words * words / 16)?;
     if bits > MAX_BITS { Err(No::Fuel) } else { Ok(()) }
 }
 
-fn call(func: Func, args: &[RBig]) -> Result<RBig, No> {
+fn call(func: Func, args: &[RBig], fuel: &mut Fuel) -> Result<RBig, No> {
     Ok(match (func, args) {
         (Func::Abs, [x]) => x.clone().abs(),
         (Func::Floor, [x]) => RBig::from(x.floor()),
@@ -87,9 +89,10 @@ fn call(func: Func, args: &[RBig]) -> Result<RBig, No> {
             if n > MAX_FACTORIAL {
                 return Err(No::Fuel);
             }
+            fuel.spend((n * n / 100) as u64)?;
             RBig::from((2..=n).fold(UBig::ONE, |product, k| product * UBig::from(k)))
         }
-        (Func::Binomial, [n, k]) => binomial(n, k)?,
+        (Func::Binomial, [n, k]) => binomial(n, k, fuel)?,
         (Func::Gcd, [first, rest @ ..]) => rest.iter().fold(first.clone().abs(), |a, b| gcd(&a, b)),
         (Func::Lcm, [first, rest @ ..]) => rest.iter().fold(first.clone().abs(), |a, b| {
             let divisor = gcd(&a, b);
@@ -140,7 +143,7 @@ fn gcd(a: &RBig, b: &RBig) -> RBig {
     }
 }
 
-fn binomial(n: &RBig, k: &RBig) -> Result<RBig, No> {
+fn binomial(n: &RBig, k: &RBig, fuel: &mut Fuel) -> Result<RBig, No> {
     let (n, k) = (natural(n)?, natural(k)?);
     if k > n {
         return Ok(RBig::ZERO);
@@ -149,6 +152,7 @@ fn binomial(n: &RBig, k: &RBig) -> Result<RBig, No> {
     if k > MAX_FACTORIAL || n > 100 * MAX_FACTORIAL {
         return Err(No::Fuel);
     }
+    fuel.spend((k * k / 20) as u64)?;
     let mut result = UBig::ONE;
     for j in 0..k {
         result = result * UBig::from(n - j) / UBig::from(j + 1);

@@ -93,9 +93,9 @@ pub(super) fn lex(text: &str) -> Result<Vec<Token>, Fail> {
 }
 
 /// Words of two or three letters that are no product of variables.
-const SHORT_WORDS: [&str; 24] = [
-    "the", "The", "is", "are", "of", "for", "For", "if", "not", "has", "was", "all", "any", "its", "that", "we", "We", "it", "It", "be",
-    "so", "So", "by", "no",
+const SHORT_WORDS: [&str; 28] = [
+    "sq", "cu", "per", "but", "the", "The", "is", "are", "of", "for", "For", "if", "not", "has", "was", "all", "any", "its", "that", "we",
+    "We", "it", "It", "be", "so", "So", "by", "no",
 ];
 
 struct Lexer<'a> {
@@ -160,12 +160,26 @@ impl Lexer<'_> {
         }
     }
 
+    /// Behind `°` or `^{\circ}`.
+    fn behind_degree(&self) -> bool {
+        match self.out.as_slice() {
+            [.., last] if last.tok == Tok::Degree => true,
+            [.., degree, close] => degree.tok == Tok::Degree && close.tok == Tok::Close(Bracket::Brace),
+            _ => false,
+        }
+    }
+
     fn ends_number(&self) -> bool {
         !self.space && matches!(self.out.last().map(|t| &t.tok), Some(Tok::Num(_)))
     }
 
     /// `$` sets mathematics apart and is dropped, before a digit outside of any it may be money, which is dropped as well.
     fn dollar(&mut self) {
+        // A single one before a number is money.
+        let single = self.text.matches('$').count() - self.text.matches("\\$").count() == 1;
+        if single && self.rest()[1..].trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            return self.push(Tok::Currency("dollar"), 1);
+        }
         self.skip(1);
     }
 
@@ -229,6 +243,10 @@ impl Lexer<'_> {
             }
         }
         let n = run.len();
+        let after_number = self.out.last().map_or(self.after_value, |t| matches!(t.tok, Tok::Num(_) | Tok::Word(_)));
+        if run == "min" && after_number {
+            return self.push(Tok::Word("min".to_owned()), n);
+        }
         match commands::word(run, self.words) {
             Some(Meaning::Tok(tok)) => return self.push(tok, n),
             Some(_) => return self.skip(n),
@@ -239,12 +257,48 @@ impl Lexer<'_> {
         let alone = n == rest.len()
             || rest[n..].trim_start().is_empty()
             || rest[n..].trim_start().starts_with(['/', '^', ',', '.', ';', '$', '\\']);
-        let unit = after_value
-            && (count >= 2 || (alone && (self.words || self.space)))
-            && (super::units::known(run) || matches!(run, "st" | "nd" | "rd" | "th"));
-        if count >= 4 || unit || SHORT_WORDS.contains(&run) || (self.words && count >= 2) || !run.is_ascii() && count >= 2 {
+        let apart = self.words || self.space;
+        let ordinal = matches!(run, "st" | "nd" | "rd" | "th") && after_number;
+        // Behind a degree sign these are scales of temperature.
+        if matches!(run, "C" | "F") && self.behind_degree() {
+            return self.push(Tok::Word(if run == "C" { "celsius" } else { "fahrenheit" }.to_owned()), n);
+        }
+        let unit = ordinal
+            || after_value
+                && super::units::known(run)
+                && match count {
+                    1 => alone && apart && after_number,
+                    2 if run == "in" => alone && apart,
+                    2 | 3 => apart || super::units::is_symbol(run),
+                    _ => true,
+                };
+        if unit && count <= 3 {
+            let word = if super::units::has_prefix(run) { run.to_owned() } else { run.to_lowercase() };
+            return self.push(Tok::Word(word), n);
+        }
+        // Variables side by side, in the order of the alphabet or without a vowel: `abcd`, `pqrs`.
+        let variables = !self.words && !unit && is_product(run);
+        if (count >= 4 && !variables && grown_together(run, &rest[n..]).is_none())
+            || super::words::number(run).is_some()
+            || unit
+            || SHORT_WORDS.contains(&run)
+            || (self.words && count >= 2)
+            || !run.is_ascii() && count >= 2
+        {
             let word = run.to_lowercase();
             return self.push(Tok::Word(word), n);
+        }
+        if let Some(parts) = grown_together(run, &rest[n..]) {
+            for part in parts.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>() {
+                let tok = match commands::word(&part, false) {
+                    Some(Meaning::Tok(tok)) => tok,
+                    _ if part == "e" => Tok::Const(Constant::E),
+                    _ if part == "i" => Tok::Const(Constant::I),
+                    _ => Tok::Sym(part.clone()),
+                };
+                self.push(tok, part.len());
+            }
+            return;
         }
         // `sinx`, `lnx`: a function that grew together with its argument.
         for (name, func) in [("sin", Func::Sin), ("cos", Func::Cos), ("tan", Func::Tan), ("log", Func::Log), ("ln", Func::Ln)] {
@@ -267,6 +321,11 @@ impl Lexer<'_> {
         for (text, tok) in commands::SIGNS {
             if rest.starts_with(text) {
                 let (tok, n) = (tok.clone(), text.len());
+                // `x + -3`: a sign of its own, unless it opens.
+                if *text == "+-" && !matches!(self.out.last().map(|t| &t.tok), None | Some(Tok::Open(_) | Tok::Join(_) | Tok::Rel(_))) {
+                    self.push(Tok::Plus, 1);
+                    return Ok(());
+                }
                 // Two hyphens or asterisks are one operator.
                 if matches!(tok, Tok::Caret) && *text == "**" && self.out.is_empty() {
                     self.skip(2);
@@ -297,7 +356,7 @@ impl Lexer<'_> {
         let rest = self.rest().to_owned();
         let mapped: String = rest.chars().map_while(superscript).collect();
         let n: usize = rest.chars().take_while(|c| superscript(*c).is_some()).map(char::len_utf8).sum();
-        if mapped.is_empty() || self.nested > 3 {
+        if mapped.is_empty() || self.nested > 3 || (self.out.is_empty() && first != '°') {
             return Err(Fail::Unknown);
         }
         if first == '°' {
@@ -351,6 +410,15 @@ impl Lexer<'_> {
                 // `\left.` and `\right.` stand for a bracket that is not there.
                 let dot = rest[n..].trim_start().starts_with('.');
                 let gap = rest[n..].len() - rest[n..].trim_start().len();
+                // `\left\{ … \right.` only sets a brace before a system.
+                let system = dot && name == "right";
+                if system
+                    && let Some(open) = self.out.iter().position(|t| t.tok == Tok::Open(Bracket::Curly))
+                    && !self.out.iter().any(|t| t.tok == Tok::Close(Bracket::Curly))
+                {
+                    self.out.remove(open);
+                    self.round -= 1;
+                }
                 self.skip(if dot { n + gap + 1 } else { n });
             }
             Some(Meaning::Splice) => {
@@ -369,7 +437,7 @@ impl Lexer<'_> {
                 let env = env.trim_end_matches('*').to_owned();
                 // The columns of an array are set by letters that mean nothing here.
                 let columns = if env == "array" || env == "tabular" { braced(&rest[n + m..]).map_or(0, |(_, k)| k) } else { 0 };
-                self.tables.push(env.ends_with("matrix") || columns > 0 || env == "array");
+                self.tables.push(env.ends_with("matrix") || columns > 0 || env == "array" || env == "cases");
                 self.push(Tok::Begin(env), n + m + columns);
             }
             Some(Meaning::End) => {
@@ -462,11 +530,65 @@ impl Lexer<'_> {
         let upright = rest[1..n].starts_with("math") || rest[1..n].starts_with("operator");
         self.space = true;
         let single = inside.chars().count() == 1;
-        self.inline(&inside, !(upright && single))?;
+        // `\mathrm{AB}`: points.
+        let points = upright && inside.len() <= 4 && inside.bytes().all(|b| b.is_ascii_uppercase()) && !super::units::known(&inside);
+        self.inline(&inside, !(upright && single || points))?;
         self.at += n + gap + m;
         self.space = true;
         Ok(())
     }
+}
+
+/// Whether a run of letters is names of functions and variables that grew together.
+pub(super) fn is_formula(run: &str) -> bool {
+    grown_together(run, "").is_some()
+}
+
+/// The parts of names that grew together: `xsin` before a bracket, `pisqrt`, `costheta`, `xlnx`. `None` for a word.
+fn grown_together<'a>(run: &'a str, behind: &str) -> Option<Vec<&'a str>> {
+    const NAMES: [&str; 24] = [
+        "sqrt", "sin", "cos", "tan", "cot", "sec", "ln", "log", "exp", "pi", "theta", "alpha", "beta", "gamma", "delta", "lambda", "omega",
+        "sigma", "phi", "rho", "mu", "arctan", "arcsin", "arccos",
+    ];
+    if !run.is_ascii() || run.len() > 16 || super::words::begins_remark(run) {
+        return None;
+    }
+    let (mut parts, mut at, mut singles, mut functions) = (Vec::new(), 0, 0, 0);
+    while at < run.len() {
+        let name = NAMES.iter().filter(|name| run[at..].starts_with(**name)).max_by_key(|name| name.len());
+        let n = name.map_or(1, |name| name.len());
+        singles += usize::from(name.is_none());
+        functions += usize::from(name.is_some_and(|n| {
+            matches!(*n, "sqrt" | "sin" | "cos" | "tan" | "cot" | "sec" | "ln" | "log" | "exp" | "arctan" | "arcsin" | "arccos")
+        }));
+        parts.push(&run[at..at + n]);
+        at += n;
+    }
+    let last = parts.last()?;
+    let opens = behind.starts_with(['(', '{', '^', '\\']) || behind.starts_with(|c: char| c.is_ascii_digit());
+    let ends_in_function = matches!(*last, "sqrt" | "sin" | "cos" | "tan" | "cot" | "sec" | "ln" | "log" | "exp");
+    let named = parts.len() - singles;
+    let fits = match (functions, ends_in_function) {
+        (0, _) => singles <= 2 && named >= 1 && (opens || singles <= 1),
+        (_, true) => opens && singles <= 2,
+        // `xlnx`, `sinx`: a function with its letter, and one before it.
+        _ => {
+            functions == 1
+                && singles <= 2
+                && run.len() <= 12
+                && (named >= 2 || matches!(parts.as_slice(), [_, "sin" | "cos" | "tan" | "ln" | "log", x] if x.len() == 1))
+        }
+    };
+    (named >= 1 && parts.len() >= 2 && fits).then_some(parts)
+}
+
+/// Whether a run of letters is variables side by side rather than a word: neighbours in the alphabet in any order (`abcd`, `xyzw`), or without a vowel.
+pub(super) fn is_product(run: &str) -> bool {
+    let mut letters = run.as_bytes().to_vec();
+    letters.sort_unstable();
+    run.is_ascii()
+        && run.len() <= 6
+        && (letters.windows(2).all(|w| w[0] + 1 == w[1]) || !run.contains(['a', 'e', 'i', 'o', 'u', 'y', 'A', 'E', 'I', 'O', 'U', 'Y']))
 }
 
 /// Whether digits, or a cycle of digits, come next.
@@ -504,7 +626,7 @@ fn is_symbol(c: char) -> bool {
 }
 
 /// The character that a superscript stands for.
-fn superscript(c: char) -> Option<char> {
+pub(super) fn superscript(c: char) -> Option<char> {
     Some(match c {
         '⁰' => '0',
         '¹' => '1',
@@ -517,6 +639,20 @@ fn superscript(c: char) -> Option<char> {
         '⁾' => ')',
         'ⁿ' => 'n',
         'ˣ' => 'x',
+        'ʸ' => 'y',
+        'ᵃ' => 'a',
+        'ᵇ' => 'b',
+        'ᶜ' => 'c',
+        'ᵈ' => 'd',
+        'ᵉ' => 'e',
+        'ᵏ' => 'k',
+        'ᵐ' => 'm',
+        'ᵖ' => 'p',
+        'ʳ' => 'r',
+        'ˢ' => 's',
+        'ᵗ' => 't',
+        'ⁱ' => 'i',
+        'ʲ' => 'j',
         _ => return None,
     })
 }

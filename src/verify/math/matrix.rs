@@ -4,6 +4,8 @@ use super::node::Node;
 
 /// Largest side of a matrix that takes part in a product.
 const MAX_SIDE: usize = 12;
+/// Most nodes of a product, whose entries are kept as expressions.
+const MAX_NODES: usize = 20_000;
 
 pub(super) type Rows = Vec<Vec<Node>>;
 
@@ -59,6 +61,11 @@ pub(super) fn rows(node: &Node) -> Option<Rows> {
     }
 }
 
+/// Nodes of all entries.
+fn size(rows: &Rows) -> usize {
+    rows.iter().flatten().map(Node::size).sum()
+}
+
 fn each(rows: &Rows, f: &dyn Fn(&Node) -> Node) -> Rows {
     rows.iter().map(|row| row.iter().map(f).collect()).collect()
 }
@@ -66,6 +73,9 @@ fn each(rows: &Rows, f: &dyn Fn(&Node) -> Node) -> Rows {
 fn times(a: &Rows, b: &Rows) -> Option<Rows> {
     let (n, k, m) = (a.len(), a[0].len(), b[0].len());
     if k != b.len() || n.max(k).max(m) > MAX_SIDE {
+        return None;
+    }
+    if (size(a) * m + size(b) * n) > MAX_NODES {
         return None;
     }
     let entry = |i: usize, j: usize| Node::Add((0..k).map(|l| Node::Mul(vec![a[i][l].clone(), b[l][j].clone()])).collect());

@@ -36,7 +36,7 @@ const MAX_DEPTH: usize = 160;
 /// Deepest tree; chains of signs (`1/1/1/…`) are deep without nesting.
 const MAX_NODE_DEPTH: usize = 400;
 /// Work that one comparison may take; a node visited costs 1 or more.
-const FUEL: u64 = 2_000_000;
+const FUEL: u64 = 600_000;
 
 /// Why a text has no tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +74,15 @@ struct Fuel {
     left: u64,
     /// How many comparisons are open inside of each other.
     level: u32,
+    /// The smallest and the largest size (power of 2) of the values that evaluation met.
+    sizes: (i64, i64),
+    /// A value that is not real ends an evaluation: the point is outside of the domain.
+    real: bool,
 }
 
 impl Fuel {
     fn new(amount: u64) -> Self {
-        Self { left: amount, level: 0 }
+        Self { left: amount, level: 0, sizes: (0, 0), real: false }
     }
 
     fn spend(&mut self, amount: u64) -> Result<(), No> {
@@ -118,7 +122,7 @@ impl Reference {
     /// Reads a reference: the text of an answer as data sets write it, with or without `$` and `\boxed{}`.
     pub fn read(text: &str) -> Self {
         let inside = boxed(text, true);
-        let (readings, fail) = match readings(&inside) {
+        let (readings, fail) = match readings(&inside, true) {
             Ok(readings) => (readings, None),
             Err(fail) => (Vec::new(), Some(fail)),
         };
@@ -143,11 +147,14 @@ impl Reference {
     /// Compares an answer with the reference.
     pub fn compare(&self, answer: &str) -> Outcome {
         let answer = boxed(answer, false);
-        if let (Some((gold, value)), Some((found, _))) = (choice(&self.text), choice(&answer)) {
-            if gold == found {
+        let chosen = choice(&self.text).filter(|_| self.text.contains(|c: char| c.is_ascii_uppercase()));
+        if let (Some((gold, value)), Some((found, own))) = (chosen, choice(&answer)) {
+            // With values on both sides, the values are compared as well.
+            let one_bare = value.is_empty() || own.is_empty();
+            if gold == found && (one_bare || Self::read(value).compare(own) == Outcome::Equal) {
                 return Outcome::Equal;
             }
-            if value.is_empty() || choice(&answer).is_some_and(|(_, v)| v.is_empty()) {
+            if gold != found && one_bare {
                 return Outcome::Different("different_choice");
             }
         }
@@ -157,7 +164,7 @@ impl Reference {
                 false => Outcome::Undecided("reference_not_understood"),
             };
         }
-        let mut found = match readings(&answer) {
+        let mut found = match readings(&answer, false) {
             Ok(found) => found,
             Err(_) if plain(&self.text) == plain(&answer) => return Outcome::Equal,
             Err(Fail::Empty) => return Outcome::Different("empty_answer"),
@@ -211,15 +218,17 @@ fn boxed(text: &str, cut: bool) -> String {
     inside.trim().to_owned()
 }
 
-/// All readings of a text.
-fn readings(text: &str) -> Result<Vec<Node>, Fail> {
+/// All readings of a text; a reference is also met by the approximations that it gives itself.
+fn readings(text: &str, reference: bool) -> Result<Vec<Node>, Fail> {
     let first = read::read(text);
     let mut readings: Vec<Node> = Vec::new();
     let mut fail = Fail::Unknown;
     match first {
         Ok(node) => {
             readings.push(compare::settled(&node));
-            readings.extend(compare::approximations(&node));
+            if reference {
+                readings.extend(compare::approximations(&node));
+            }
         }
         Err(e) => fail = e,
     }

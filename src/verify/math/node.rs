@@ -249,6 +249,17 @@ impl Node {
         deepest
     }
 
+    /// Nodes in the tree, counted without recursion.
+    pub(super) fn size(&self) -> usize {
+        let mut n = 0;
+        let mut open = vec![self];
+        while let Some(node) = open.pop() {
+            n += 1;
+            open.extend(node.children());
+        }
+        n
+    }
+
     /// Whether `test` holds for this node or any below it.
     pub(super) fn any(&self, test: &dyn Fn(&Node) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|child| child.any(test))

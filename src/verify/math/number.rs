@@ -16,14 +16,21 @@ const GROUPS: [&str; 10] = ["{,}\\!", "{,}", ",\\!", "\\!,", "\\,", "\\!", "\u{2
 pub(super) fn scan(text: &str, in_brackets: bool) -> Option<(Number, usize)> {
     let (mut whole, mut at) = digits(text, 0);
     if !whole.is_empty() && whole.len() <= 3 && !whole.starts_with('0') {
+        let alone = (whole.clone(), at);
         at = grouped(text, at, &mut whole, in_brackets);
+        // `10,100,1000` was no grouping, and `1 123/456` is a mixed number.
+        let comma = text[..at].contains(',') && text[at..].starts_with(',') && text[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+        let mixed = text[..at].contains(' ') && text[at..].starts_with('/');
+        if comma || mixed {
+            (whole, at) = alone;
+        }
     }
     let mut fraction = String::new();
     let mut decimals = None;
     let mut repeating = String::new();
     if text[at..].starts_with('.') {
         let (found, end) = digits(text, at + 1);
-        let (cycle, end) = repeated(text, &found, end);
+        let (cycle, end) = repeated(text, &whole, &found, end);
         if !found.is_empty() || !cycle.is_empty() {
             (fraction, repeating, at) = (found, cycle, end);
             decimals = if repeating.is_empty() { Some(fraction.len() as u32) } else { None };
@@ -90,7 +97,7 @@ fn grouped(text: &str, mut at: usize, whole: &mut String, in_brackets: bool) -> 
 }
 
 /// The cycle of a repeating decimal whose digits end at `at`: `\overline{3}`, `\bar{3}`, `\dot{3}`, `(3)`, or dots behind three equal digits.
-fn repeated(text: &str, found: &str, at: usize) -> (String, usize) {
+fn repeated(text: &str, whole: &str, found: &str, at: usize) -> (String, usize) {
     let rest = &text[at..];
     for open in ["\\overline{", "\\bar{", "\\dot{", "\\overline ", "\\bar ", "("] {
         let Some(inside) = rest.strip_prefix(open) else { continue };
@@ -100,6 +107,10 @@ fn repeated(text: &str, found: &str, at: usize) -> (String, usize) {
             _ if open.ends_with('{') => "}",
             _ => "",
         };
+        // Behind other digits, brackets are a factor.
+        if open == "(" && !(whole == "0" || whole.is_empty() || found.is_empty()) {
+            continue;
+        }
         if !cycle.is_empty() && cycle.len() <= 200 && inside[n..].starts_with(close) && !(open == "(" && found.is_empty() && at == 0) {
             return (cycle, at + open.len() + n + close.len());
         }
@@ -119,7 +130,7 @@ fn evident_cycle(digits: &str) -> Option<String> {
         let times = if n == 1 { 3 } else { 2 };
         let tail = digits.get(digits.len().checked_sub(n)?..)?;
         let repeats = digits.as_bytes().rchunks(n).take_while(|chunk| *chunk == tail.as_bytes()).count();
-        (repeats >= times).then(|| tail.to_owned())
+        (repeats >= times && (n == 1 || repeats >= 3 || repeats * n == digits.len())).then(|| tail.to_owned())
     })
 }
 

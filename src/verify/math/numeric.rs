@@ -7,6 +7,7 @@ use super::exact::{self, nowhere};
 use super::fingerprint::residue;
 use super::node::{Constant, Func, Node};
 use super::{Fuel, No};
+use dashu_base::BitTest;
 use dashu_ratio::RBig;
 
 /// Points tried, and how many of them must agree.
@@ -107,10 +108,27 @@ fn identity(a: &Node, b: &Node, fuel: &mut Fuel) -> Equal {
             _ => return Equal::Unknown,
         }
         if agreed == 2 {
-            return Equal::Yes;
+            return confirmed(a, b, fuel);
         }
     }
     Equal::Unknown
+}
+
+/// Agreement in the fields, checked once more at a point where numbers are involved that could be made to fit them.
+fn confirmed(a: &Node, b: &Node, fuel: &mut Fuel) -> Equal {
+    let large = |n: &Node| match n {
+        Node::Const(Constant::I) => true,
+        Node::Num(n) => n.value.numerator().bit_len() > 31 || n.value.denominator().bit_len() > 31,
+        _ => false,
+    };
+    if !a.any(&large) && !b.any(&large) {
+        return Equal::Yes;
+    }
+    let point = |name: &str| Some(RBig::from_parts((3 + name.len() as i64).into(), 7u8.into()));
+    match (evaluate(a, &point, fuel), evaluate(b, &point, fuel)) {
+        (Ok(x), Ok(y)) if x.same(&y) == Same::No => Equal::No,
+        _ => Equal::Yes,
+    }
 }
 
 /// By evaluation in high precision, at several points where there are variables.
@@ -119,19 +137,35 @@ fn at_points(a: &Node, b: &Node, fuel: &mut Fuel) -> Equal {
     names.extend(b.symbols());
     names.sort();
     names.dedup();
+    fuel.sizes = (0, 0);
+    let mut sizes = (0, 0);
     if names.is_empty() {
         return match (evaluate(a, &nowhere, fuel), evaluate(b, &nowhere, fuel)) {
-            (Ok(x), Ok(y)) => of_same(x.same(&y)),
+            (Ok(x), Ok(y)) => of_same(x.same(&y), fuel),
             (Err(No::Undefined), _) | (_, Err(No::Undefined)) => Equal::No,
             _ => Equal::Unknown,
         };
     }
     let complex = has_i(a) || has_i(b);
     let domain = Domain::of(a, b);
-    let mut agreed = 0;
-    let mut unknown = 0;
+    // Points at which both sides agree, and those of them at which the value is not 0: an identity may not rest on zeros alone.
+    let (mut agreed, mut not_zero, mut unknown) = (0, 0, 0);
+    fuel.real = !complex;
     for index in 0..POINTS {
-        let point = |name: &str| names.iter().position(|n| n == name).map(|i| domain.point(index, i));
+        let point = |name: &str| names.iter().position(|n| n == name).map(|i| domain.point(index, i, name));
+        // What counts is compared by counting.
+        if !domain.naturals.is_empty()
+            && let (Ok(x), Ok(y)) = (exact::value(a, &point, fuel), exact::value(b, &point, fuel))
+        {
+            if x != y {
+                fuel.real = false;
+                return Equal::No;
+            }
+            agreed += 1;
+            not_zero += usize::from(!x.is_zero());
+            continue;
+        }
+        fuel.sizes = (0, 0);
         let (x, y) = match (evaluate(a, &point, fuel), evaluate(b, &point, fuel)) {
             (Ok(x), Ok(y)) => (x, y),
             (Err(No::Fuel), _) | (_, Err(No::Fuel)) => {
@@ -140,16 +174,25 @@ fn at_points(a: &Node, b: &Node, fuel: &mut Fuel) -> Equal {
             }
             _ => continue,
         };
-        if !complex && (!x.is_real() || !y.is_real()) {
-            continue;
-        }
         match x.same(&y) {
-            Same::Yes => agreed += 1,
-            Same::No => return Equal::No,
+            Same::Yes => {
+                agreed += 1;
+                not_zero += usize::from(!x.contains_zero());
+                sizes = (fuel.sizes.0.min(sizes.0), fuel.sizes.1.max(sizes.1));
+            }
+            Same::No => {
+                fuel.real = false;
+                return Equal::No;
+            }
             Same::Unknown => unknown += 1,
         }
     }
-    if agreed >= ENOUGH && unknown <= agreed { Equal::Yes } else { Equal::Unknown }
+    let against_zero =
+        domain.naturals.is_empty() && [a, b].iter().any(|side| exact::value(side, &nowhere, fuel).is_ok_and(|v| v.is_zero()));
+    let enough = not_zero >= ENOUGH || (against_zero && agreed >= ENOUGH);
+    fuel.sizes = sizes;
+    fuel.real = false;
+    if enough && unknown <= agreed { of_same(Same::Yes, fuel) } else { Equal::Unknown }
 }
 
 /// `f = c g` at all points for one real constant c that is not 0, above 0 if `positive`.
@@ -159,7 +202,7 @@ pub(super) fn proportional(f: &Node, g: &Node, positive: bool, fuel: &mut Fuel) 
     let mut first: Option<Ball> = None;
     let mut agreed = 0;
     for index in 0..POINTS {
-        let point = |name: &str| names.iter().position(|n| n == name).map(|i| domain.point(index, i));
+        let point = |name: &str| names.iter().position(|n| n == name).map(|i| domain.point(index, i, name));
         let (Ok(x), Ok(y)) = (evaluate(f, &point, fuel), evaluate(g, &point, fuel)) else { continue };
         match (x.contains_zero(), y.contains_zero()) {
             (true, true) => continue,
@@ -182,8 +225,12 @@ pub(super) fn proportional(f: &Node, g: &Node, positive: bool, fuel: &mut Fuel) 
     if agreed >= ENOUGH { Equal::Yes } else { Equal::Unknown }
 }
 
-fn of_same(same: Same) -> Equal {
+/// Widest range of sizes of the values in an expression, in bits, for which agreement to 100 bits means equality: beside 10^50, a 1 under the root is lost.
+const MAX_RANGE: i64 = 120;
+
+fn of_same(same: Same, fuel: &Fuel) -> Equal {
     match same {
+        Same::Yes if fuel.sizes.1 - fuel.sizes.0 > MAX_RANGE => Equal::Unknown,
         Same::Yes => Equal::Yes,
         Same::No => Equal::No,
         Same::Unknown => Equal::Unknown,
@@ -195,63 +242,83 @@ pub(super) fn has_i(node: &Node) -> bool {
 }
 
 /// Where variables take their values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Domain {
-    /// Fractions of both signs, some small, some not.
-    Reals,
-    /// Natural numbers: something in the expression has a meaning for these only.
-    Naturals,
-    /// Natural numbers and fractions in turn: something in the expression jumps.
-    Steps,
-    /// Primes, which have no common divisors.
-    Primes,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Domain {
+    /// Variables of which something has a meaning for natural numbers only: `n!`, `(-1)^n`.
+    naturals: Vec<String>,
+    /// Something in the expression jumps: natural numbers and fractions in turn.
+    steps: bool,
+    /// Something has a corner: points far out as well.
+    corners: bool,
+    /// One side is a common divisor or multiple of bare variables and nothing else: these are polynomials without common factors, not integers.
+    coprime: bool,
 }
 
 impl Domain {
     fn of(a: &Node, b: &Node) -> Self {
-        let any = |test: &dyn Fn(&Node) -> bool| a.any(test) || b.any(test);
-        let varies = |n: &Node| n.any(&|m| matches!(m, Node::Sym(_)));
-        if any(&|n| matches!(n, Node::Call(Func::Gcd | Func::Lcm, args) if args.iter().any(varies))) {
-            return Self::Primes;
-        }
-        let natural = any(&|n| match n {
-            Node::Call(Func::Factorial | Func::Binomial | Func::Mod, args) => args.iter().any(varies),
-            // (-1)^n
-            Node::Pow(base, exponent) => {
-                varies(exponent) && !varies(base) && exact::value(base, &nowhere, &mut Fuel::new(1000)).is_ok_and(|v| v < RBig::ZERO)
-            }
-            _ => false,
-        });
-        if natural {
-            Self::Naturals
-        } else if any(&|n| matches!(n, Node::Call(Func::Floor | Func::Ceil, args) if args.iter().any(varies))) {
-            Self::Steps
-        } else {
-            Self::Reals
-        }
+        let bare = |n: &Node| matches!(n, Node::Sym(_)) || matches!(n, Node::Neg(x) if matches!(**x, Node::Sym(_)));
+        let whole = |n: &Node| matches!(n, Node::Call(Func::Gcd | Func::Lcm, args) if args.iter().all(bare));
+        let none = |n: &Node| !n.any(&|m| matches!(m, Node::Call(Func::Gcd | Func::Lcm, _)));
+        let mut domain = Self { coprime: (whole(a) && none(b)) || (whole(b) && none(a)), ..Self::default() };
+        domain.look(a);
+        domain.look(b);
+        domain
     }
 
-    /// The value of variable `variable` at point `index`: spread out, the same on every machine.
-    fn point(self, index: usize, variable: usize) -> RBig {
-        const PRIMES: [i64; 16] = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53];
+    fn look(&mut self, node: &Node) {
+        let varies = |n: &Node| n.any(&|m| matches!(m, Node::Sym(_)));
+        match node {
+            Node::Call(Func::Factorial | Func::Binomial | Func::Mod | Func::Gcd | Func::Lcm, args) => {
+                args.iter().for_each(|arg| self.naturals.extend(arg.symbols()));
+            }
+            Node::Pow(base, exponent) if varies(exponent) && !varies(base) => {
+                if exact::value(base, &nowhere, &mut Fuel::new(1000)).is_ok_and(|v| v < RBig::ZERO) {
+                    self.naturals.extend(exponent.symbols());
+                }
+            }
+            Node::Call(Func::Floor | Func::Ceil, args) => {
+                self.steps |= args.iter().any(varies);
+                // By convention these letters count.
+                self.naturals.extend(args.iter().flat_map(Node::symbols).filter(|s| matches!(s.as_str(), "n" | "m" | "k" | "N")));
+            }
+            Node::Call(Func::Abs | Func::Max | Func::Min | Func::Sqrt | Func::Root | Func::Ln | Func::Log, args) => {
+                self.corners |= args.iter().any(varies)
+            }
+            _ => {}
+        }
+        node.children().into_iter().for_each(|child| self.look(child));
+    }
+
+    /// The value of a variable at point `index`, the `variable`-th of its expression: spread out, the same on every machine.
+    fn point(&self, index: usize, variable: usize, name: &str) -> RBig {
+        // Small and large, with and without common divisors.
+        const NATURALS: [i64; POINTS] = [6, 4, 1, 9, 2, 3, 10, 5, 8, 25, 7, 12, 48, 1000];
         let hash = {
             let mut z = (index as u64 * 64 + variable as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             z ^ (z >> 27)
         };
-        match self {
-            // All of 1 to 14 for the first variable; orders of size change from point to point, so that both n > k and k > n occur.
-            Self::Naturals => RBig::from(1 + (index * (2 * variable + 1) + 5 * variable) as i64 % POINTS as i64),
-            Self::Steps if index.is_multiple_of(2) => RBig::from([4, 9, 1, 8, 16, 2, 7][(index / 2 + 3 * variable) % 7]),
-            Self::Primes => RBig::from(PRIMES[(index * 5 + variable * 3) % 16]),
-            Self::Reals | Self::Steps => {
-                let magnitude = 1 + (hash >> 11) as i64 % 200;
-                // First all positive, then every pattern of signs of three variables.
-                let positive = index < POINTS / 2 || ((index - POINTS / 2 + 1) >> (variable % 3)) & 1 == 0;
-                let value = RBig::from_parts((2 * magnitude + 1).into(), 97u8.into());
-                if positive { value } else { -value }
-            }
+        if self.coprime {
+            return RBig::from([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43][(index * 5 + variable * 3) % POINTS]);
         }
+        if self.naturals.iter().any(|n| n == name) {
+            // Orders of size change from point to point, so that both n > k and k > n occur.
+            return RBig::from(NATURALS[(index * (2 * variable + 1) + 5 * variable) % POINTS]);
+        }
+        if self.steps && index.is_multiple_of(2) {
+            return RBig::from([4, 9, 1, 8, 16, 2, 7][(index / 2 + 3 * variable) % 7]);
+        }
+        let magnitude = RBig::from_parts((2 * (1 + (hash >> 11) as i64 % 200) + 1).into(), 97u8.into());
+        let scale = match index % 4 {
+            1 if self.corners || self.steps => 30,
+            3 if self.corners || self.steps => 4000,
+            _ => 1,
+        };
+        // First all positive, then every pattern of signs of three variables, and a mixture for more.
+        let late = index >= POINTS / 2;
+        let negative = late && if variable < 3 { ((index - POINTS / 2 + 1) >> variable) & 1 == 1 } else { (hash >> 40) & 1 == 1 };
+        let value = magnitude * RBig::from(scale);
+        if negative { -value } else { value }
     }
 }
 
@@ -261,6 +328,18 @@ impl Domain {
 /// `Undefined`, `Unsupported`, `Fuel`, as for exact values.
 pub(super) fn evaluate(node: &Node, at: exact::Point<'_>, fuel: &mut Fuel) -> Result<Ball, No> {
     fuel.spend(40)?;
+    let value = of_node(node, at, fuel)?;
+    if fuel.real && !value.is_real() {
+        return Err(No::Unsupported);
+    }
+    if !value.contains_zero() {
+        let size = value.size();
+        fuel.sizes = (fuel.sizes.0.min(size), fuel.sizes.1.max(size));
+    }
+    Ok(value)
+}
+
+fn of_node(node: &Node, at: exact::Point<'_>, fuel: &mut Fuel) -> Result<Ball, No> {
     match node {
         Node::Num(n) => Ball::of_rational(&n.value),
         Node::Sym(name) => Ball::of_rational(&at(name).ok_or(No::Unsupported)?),
@@ -289,12 +368,22 @@ pub(super) fn evaluate(node: &Node, at: exact::Point<'_>, fuel: &mut Fuel) -> Re
         Node::Pow(a, b) => {
             let base = evaluate(a, at, fuel)?;
             match exact::value(b, at, fuel) {
-                Ok(n) => match exact::small(&n) {
-                    Some(n) if n.abs() < 100_000 => base.powi(n),
-                    Some(_) => Err(No::Fuel),
-                    None => base.pow(&Ball::of_rational(&n)?),
-                },
+                Ok(n) => {
+                    let size = Ball::of_rational(&n)?.size();
+                    if !n.is_zero() {
+                        fuel.sizes = (fuel.sizes.0.min(size), fuel.sizes.1.max(size));
+                    }
+                    match exact::small(&n) {
+                        Some(n) if n.abs() < 100_000 => base.powi(n),
+                        Some(_) => Err(No::Fuel),
+                        None => {
+                            fuel.spend(4000)?;
+                            base.pow(&Ball::of_rational(&n)?)
+                        }
+                    }
+                }
                 Err(No::Unsupported) => {
+                    fuel.spend(4000)?;
                     let exponent = evaluate(b, at, fuel)?;
                     base.pow(&exponent)
                 }
@@ -308,7 +397,10 @@ pub(super) fn evaluate(node: &Node, at: exact::Point<'_>, fuel: &mut Fuel) -> Re
 }
 
 fn call(func: Func, args: &[Node], node: &Node, at: exact::Point<'_>, fuel: &mut Fuel) -> Result<Ball, No> {
-    fuel.spend(400)?;
+    // A sine in 256 bits takes as long as some thousand visits to a node.
+    let quick =
+        matches!(func, Func::Sqrt | Func::Abs | Func::Floor | Func::Ceil | Func::Max | Func::Min | Func::Re | Func::Im | Func::Conj);
+    fuel.spend(if quick { 150 } else { 2000 })?;
     if func == Func::Apply {
         return Err(No::Unsupported);
     }
@@ -338,6 +430,9 @@ fn call(func: Func, args: &[Node], node: &Node, at: exact::Point<'_>, fuel: &mut
         (Func::Acsc, [x]) => one.div(x)?.asin(),
         (Func::Sinh | Func::Cosh | Func::Tanh | Func::Coth, [x]) => {
             let (up, down) = (x.exp()?, x.neg().exp()?);
+            for part in [&up, &down] {
+                fuel.sizes = (fuel.sizes.0.min(part.size()), fuel.sizes.1.max(part.size()));
+            }
             let (sinh, cosh) = (up.sub(&down)?, up.add(&down)?);
             match func {
                 Func::Sinh => sinh.div(&Ball::integer(2)),

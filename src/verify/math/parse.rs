@@ -12,10 +12,14 @@ type Parsed = Result<Node, Fail>;
 pub(super) fn parse(tokens: &[Token]) -> Parsed {
     let mut parser = Parser { tokens, at: 0, depth: 0, bar_closes: false };
     // `= 42`: what stands before the sign is understood.
-    while matches!(parser.peek(), Some(Tok::Rel(Rel::Eq | Rel::Approx) | Tok::Colon | Tok::Join(_) | Tok::Rel(Rel::Other(_)))) {
+    while matches!(parser.peek(), Some(Tok::Rel(Rel::Eq | Rel::Approx | Rel::Other("=>" | "->")))) {
         parser.at += 1;
     }
-    let node = parser.list(Level::Semicolon)?;
+    let mut node = parser.list(Level::Semicolon)?;
+    // `1 \over 2`
+    if parser.take(&Tok::Over) {
+        node = Node::Div(Box::new(node), Box::new(parser.list(Level::Semicolon)?));
+    }
     while matches!(parser.peek(), Some(Tok::Join(_) | Tok::Row | Tok::Colon | Tok::Amp)) {
         parser.at += 1;
     }
@@ -132,7 +136,7 @@ impl Parser<'_> {
             while let Some(Tok::Rel(Rel::Other("angle" | "triangle"))) = self.peek() {
                 self.at += 1;
             }
-            if self.ends() {
+            if rel == Rel::Eq && self.ends() {
                 break; // `x =`
             }
             rels.push(rel);
@@ -211,7 +215,13 @@ impl Parser<'_> {
                 Some(Tok::Divide) => {
                     self.at += 1;
                     let right = self.unary()?;
-                    left = Node::Div(Box::new(left), Box::new(right));
+                    left = match right {
+                        // `11/15 days`: the unit is that of the fraction.
+                        Node::Unit(below, unit) if matches!((&left, &*below), (Node::Num(_), Node::Num(_))) => {
+                            Node::Unit(Box::new(Node::Div(Box::new(left), below)), unit)
+                        }
+                        right => Node::Div(Box::new(left), Box::new(right)),
+                    };
                 }
                 Some(Tok::Mod) => {
                     self.at += 1;
@@ -236,7 +246,7 @@ impl Parser<'_> {
             };
             let fraction = Node::Div(Box::new(Node::Num(above.clone())), Box::new(Node::Num(below.clone())));
             self.at += 3;
-            return Ok(fraction);
+            return Ok(if matches!(self.peek(), Some(Tok::Word(_))) { self.unit(fraction) } else { fraction });
         }
         self.power()
     }
@@ -302,10 +312,16 @@ impl Parser<'_> {
                 }
                 Some(Tok::Bang) => {
                     self.at += 1;
+                    if self.peek() == Some(&Tok::Bang) {
+                        return Err(Fail::Unknown); // a double factorial
+                    }
                     base = Node::Call(Func::Factorial, vec![base]);
                 }
                 Some(Tok::Percent) => {
                     self.at += 1;
+                    if matches!(base, Node::Percent(_)) {
+                        return Err(Fail::Unknown);
+                    }
                     base = Node::Percent(Box::new(base));
                 }
                 Some(Tok::Degree) => {
@@ -334,6 +350,14 @@ impl Parser<'_> {
     fn raised(&mut self, base: Node) -> Parsed {
         if self.take(&Tok::Degree) {
             return Ok(Node::Degree(Box::new(base)));
+        }
+        // `\mathbb{R}^+`
+        if base == Node::Named(NamedSet::Reals) && matches!(self.peek(), Some(Tok::Plus | Tok::Minus)) {
+            let positive = self.take(&Tok::Plus);
+            self.at += usize::from(!positive);
+            let infinity = Node::Const(Constant::Infinity);
+            let items = if positive { vec![Node::int(0), infinity] } else { vec![Node::Neg(Box::new(infinity)), Node::int(0)] };
+            return Ok(Node::Group { open_closed: false, close_closed: false, items });
         }
         if self.peek() == Some(&Tok::Open(Bracket::Brace)) {
             match (self.peek_at(1), self.peek_at(2)) {
@@ -414,7 +438,7 @@ impl Parser<'_> {
         Err(Fail::Unknown)
     }
 
-    /// The words behind a value: its unit.
+    /// The words behind a value: its unit. Words that would change the value are none.
     fn unit(&mut self, value: Node) -> Node {
         let mut words: Vec<String> = Vec::new();
         loop {
@@ -473,10 +497,7 @@ impl Parser<'_> {
                 Ok(Node::Num(n))
             }
             // `f(x)`
-            Tok::Sym(name)
-                if matches!(name.as_str(), "f" | "g" | "h" | "F" | "G" | "H")
-                    && self.tokens.get(self.at + 1).is_some_and(|t| t.tok == Tok::Open(Bracket::Round) && !t.space) =>
-            {
+            Tok::Sym(name) if self.is_application(&name) => {
                 self.at += 1;
                 let mut args = vec![Node::Sym(name)];
                 match self.deeper(self.bar_closes, Self::atom)? {
@@ -523,6 +544,14 @@ impl Parser<'_> {
                 self.deeper(self.bar_closes, |p| {
                     let a = p.atom()?;
                     let b = p.atom()?;
+                    // `\frac{dy}{dx}`: the letters d do not cancel.
+                    let differential = |n: &Node| match n {
+                        Node::Mul(items) => items.len() == 2 && items[0] == Node::Sym("d".into()),
+                        n => *n == Node::Sym("d".into()),
+                    };
+                    if differential(&a) && matches!(b, Node::Mul(_)) && differential(&b) {
+                        return Ok(Node::Call(Func::Apply, vec![Node::Sym("d/d".into()), a, b]));
+                    }
                     Ok(Node::Div(Box::new(a), Box::new(b)))
                 })
             }
@@ -564,6 +593,15 @@ impl Parser<'_> {
         }
     }
 
+    /// Whether a letter before a bracket names a function: f always, h and its like (heights, gravity) only before a bare variable or number.
+    fn is_application(&self, name: &str) -> bool {
+        if self.peek_at(1) != Some(&Tok::Open(Bracket::Round)) {
+            return false;
+        }
+        let bare = matches!(self.peek_at(2), Some(Tok::Num(_) | Tok::Sym(_))) && self.peek_at(3) == Some(&Tok::Close(Bracket::Round));
+        matches!(name, "f" | "F") || (bare && matches!(name, "g" | "h" | "G" | "H"))
+    }
+
     fn unary_power(&mut self) -> Parsed {
         if self.take(&Tok::Minus) {
             return Ok(Node::Neg(Box::new(self.power()?)));
@@ -593,6 +631,11 @@ impl Parser<'_> {
     fn function(&mut self, func: Func) -> Parsed {
         let mut exponent = None;
         let mut base = None;
+        // `log10(5)`, `log2(5)`
+        if let (Func::Log, Some(Tok::Num(n)), Some(Tok::Open(Bracket::Round))) = (func, self.peek(), self.peek_at(1)) {
+            base = Some(Node::Num(n.clone()));
+            self.at += 1;
+        }
         loop {
             match self.peek() {
                 Some(Tok::Caret) if exponent.is_none() => {
@@ -681,6 +724,10 @@ impl Parser<'_> {
         let Some(Tok::Close(close)) = self.peek().cloned() else { return Err(Fail::Unknown) };
         self.at += 1;
         let mixed = matches!((bracket, close), (Bracket::Round, Bracket::Square) | (Bracket::Square, Bracket::Round));
+        // Brackets of two kinds are an interval's.
+        if mixed && !matches!(&inner, Node::List(_, items) if items.len() == 2) {
+            return Err(Fail::Unknown);
+        }
         if bracket != close && !mixed {
             return Err(Fail::Unknown);
         }
@@ -740,6 +787,7 @@ impl Parser<'_> {
     /// A matrix, the lines of an aligned block, or cases.
     fn environment(&mut self, env: &str) -> Parsed {
         let matrix = env.ends_with("matrix") || env == "array" || env == "tabular";
+        let cases = env == "cases";
         let mut rows: Vec<Vec<Node>> = vec![Vec::new()];
         loop {
             match self.peek() {
@@ -754,6 +802,8 @@ impl Parser<'_> {
                 }
                 Some(Tok::Amp) => self.at += 1,
                 Some(Tok::Join(_)) if !matrix => self.at += 1,
+                // `\text{if } x > 0`
+                Some(Tok::Word(word)) if cases && matches!(word.as_str(), "if" | "for" | "when" | "where") => self.at += 1,
                 _ => {
                     let cell = if matrix { self.list(Level::Or)? } else { self.list(Level::Comma)? };
                     rows.last_mut().ok_or(Fail::Unknown)?.push(cell);
@@ -761,6 +811,11 @@ impl Parser<'_> {
             }
         }
         rows.retain(|row| !row.is_empty());
+        // Each case is a value with its condition; their order does not count.
+        if cases && rows.iter().any(|row| row.len() > 1) {
+            let rows = rows.into_iter().map(|items| Node::Group { open_closed: false, close_closed: false, items });
+            return Ok(Node::Set(rows.collect()));
+        }
         if !matrix {
             let items: Vec<Node> = rows.into_iter().flatten().collect();
             return match items.len() {
@@ -772,6 +827,10 @@ impl Parser<'_> {
         let width = rows.first().map_or(0, Vec::len);
         if width == 0 || rows.iter().any(|row| row.len() != width) {
             return Err(Fail::Unknown);
+        }
+        // A column of relations is a system.
+        if env == "array" && width == 1 && rows.iter().flatten().any(|cell| matches!(cell, Node::Chain(..))) {
+            return Ok(Node::List(Join::Comma, rows.into_iter().flatten().collect()));
         }
         let node = Node::Matrix(rows);
         if env == "vmatrix" {

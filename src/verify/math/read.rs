@@ -1,7 +1,7 @@
 //! The text of an answer to a tree: Unicode spellings folded, words sorted out, then parsed.
 
 use super::lex::{Tok, Token, lex};
-use super::node::{Node, Number};
+use super::node::{Join, NamedSet, Node, Number, Rel};
 use super::parse::parse;
 use super::{Fail, MAX_NODE_DEPTH, MAX_TEXT, words};
 use dashu_ratio::RBig;
@@ -14,7 +14,13 @@ pub(super) fn read(text: &str) -> Result<Node, Fail> {
     }
     let folded = fold(text);
     if let Some(phrase) = phrase(&folded).or_else(|| time(&folded)) {
-        return Ok(Node::Text(phrase));
+        return Ok(match phrase.as_str() {
+            "all real numbers" | "all reals" | "real numbers" => Node::Named(NamedSet::Reals),
+            "no solution" | "no solutions" | "no real solution" | "no real solutions" | "none" | "empty set" => {
+                Node::Named(NamedSet::Empty)
+            }
+            _ => Node::Text(phrase),
+        });
     }
     if let Some(based) = based(&folded) {
         return Ok(based);
@@ -58,19 +64,22 @@ fn fold(text: &str) -> String {
         return text.to_owned();
     }
     let mut out = String::with_capacity(text.len());
-    let mut subscript = false;
-    for c in text.chars() {
-        let before = std::mem::replace(&mut subscript, ('₀'..='₉').contains(&c));
+    let mut lowered = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let before = std::mem::replace(&mut lowered, subscript(c).is_some());
         match c {
             // These have a meaning of their own that the compatibility form loses.
-            '½'..='¾' | '⅐'..='⅞' | '⁰'..='⁹' | '⁺'..='ⁿ' | '²' | '³' | '¹' | '…' | 'º' | 'ª' | '⁄' | '°' | 'µ' => {
-                out.push(c)
-            }
-            '₀'..='₉' => {
+            '½'..='¾' | '⅐'..='⅞' | '…' | 'º' | 'ª' | '⁄' | '°' | 'µ' => out.push(c),
+            c if super::lex::superscript(c).is_some() => out.push(c),
+            c if subscript(c).is_some() => {
                 if !before {
-                    out.push('_');
+                    out.push_str("_{");
                 }
-                out.push(char::from(b'0' + (c as u32 - '₀' as u32) as u8));
+                out.extend(subscript(c));
+                if !chars.peek().is_some_and(|next| subscript(*next).is_some()) {
+                    out.push('}');
+                }
             }
             '٠'..='٩' => out.push(char::from(b'0' + (c as u32 - '٠' as u32) as u8)),
             '۰'..='۹' => out.push(char::from(b'0' + (c as u32 - '۰' as u32) as u8)),
@@ -79,10 +88,44 @@ fn fold(text: &str) -> String {
             '，' => out.push(','),
             '√' | 'π' | '∞' => out.push(c),
             c if c.is_ascii() => out.push(c),
-            c => out.extend(std::iter::once(c).nfkc()),
+            // A form that stands for several characters (`⒊`) is not one of a digit.
+            c => {
+                let mut forms = std::iter::once(c).nfkc();
+                match (forms.next(), forms.next()) {
+                    (Some(form), None) => out.push(form),
+                    _ => out.push(c),
+                }
+            }
         }
     }
     out
+}
+
+/// The character that a subscript stands for.
+fn subscript(c: char) -> Option<char> {
+    Some(match c {
+        '₀'..='₉' => char::from(b'0' + (c as u32 - '₀' as u32) as u8),
+        '₊' => '+',
+        '₋' => '-',
+        'ₐ' => 'a',
+        'ₑ' => 'e',
+        'ₒ' => 'o',
+        'ₓ' => 'x',
+        'ₕ' => 'h',
+        'ₖ' => 'k',
+        'ₗ' => 'l',
+        'ₘ' => 'm',
+        'ₙ' => 'n',
+        'ₚ' => 'p',
+        'ₛ' => 's',
+        'ₜ' => 't',
+        'ᵢ' => 'i',
+        'ⱼ' => 'j',
+        'ᵣ' => 'r',
+        'ᵤ' => 'u',
+        'ᵥ' => 'v',
+        _ => return None,
+    })
 }
 
 /// The words of an answer that is nothing but words, in lower case without marks around them; `None` if there is anything else in it.
@@ -133,6 +176,22 @@ fn phrase(text: &str) -> Option<String> {
     let first_word = lower.split_whitespace().next()?;
     let single = !normal.contains(char::is_whitespace);
     // One run of letters may be variables side by side (`xy`), a constant, or a number spelled out.
+    // Variables side by side, signs between them, letters of the Greek alphabet: mathematics, unless it is set as text.
+    let plain_word = |w: &str| {
+        matches!(w.to_lowercase().as_str(), "no" | "yes")
+            || w.chars().count() >= 3
+                && !super::lex::is_product(w)
+                && super::commands::word(w, false).is_none()
+                && !super::lex::is_formula(w)
+    };
+    let words: Vec<&str> = normal.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).collect();
+    if !set_as_text
+        && (normal.starts_with('-')
+            || !words.iter().any(|w| plain_word(w))
+            || (normal.contains('-') && !words.iter().all(|w| plain_word(w))))
+    {
+        return None;
+    }
     if single
         && !set_as_text
         && letters < 4
@@ -178,7 +237,10 @@ fn time(text: &str) -> Option<String> {
 
 /// A number with letters among its digits and its base below: `(152A)_{11}`.
 fn based(text: &str) -> Option<Node> {
-    let plain: String = text.chars().filter(|c| !(c.is_whitespace() || matches!(c, '$' | '{' | '}' | '(' | ')'))).collect();
+    let text = text.trim().trim_matches('$').trim();
+    // `N = 1010_2`
+    let text = text.split_once('=').filter(|(name, _)| name.trim().chars().count() == 1).map_or(text, |(_, value)| value.trim());
+    let plain: String = text.chars().filter(|c| !matches!(c, '{' | '}' | '(' | ')')).collect();
     let plain = plain.replace("\\text", "").replace("\\mathrm", "").replace("\\left", "").replace("\\right", "");
     let (digits, base) = plain.trim_end_matches('.').split_once('_')?;
     let base: u32 = base.parse().ok().filter(|b| (2..=36).contains(b))?;
@@ -188,7 +250,7 @@ fn based(text: &str) -> Option<Node> {
         .then(|| Node::Based(upper.trim_start_matches('0').to_owned(), base))
 }
 
-/// Numbers spelled out as numbers, and `3 million` as one.
+/// Numbers and operations spelled out: `twenty-five`, `3 million`, `two thirds`, `half`, `5 plus 3`, `3 squared`.
 fn number_words(tokens: Vec<Token>) -> Vec<Token> {
     let mut out: Vec<Token> = Vec::with_capacity(tokens.len());
     let mut iter = tokens.into_iter().peekable();
@@ -197,36 +259,85 @@ fn number_words(tokens: Vec<Token>) -> Vec<Token> {
             out.push(token);
             continue;
         };
-        if let Some(Tok::Num(n)) = out.last().map(|t| &t.tok)
-            && let Some(factor) = words::scale(word)
+        if let [.., Token { tok: Tok::Num(_), .. }, Token { tok: Tok::Minus, .. }] = out.as_slice()
+            && words::fraction(word).is_some()
         {
-            let value = &n.value * RBig::from(factor);
-            let space = out.pop().is_some_and(|t| t.space);
-            out.push(Token { tok: Tok::Num(Number { value, decimals: None }), space });
-            continue;
+            out.pop();
         }
-        let Some(mut value) = words::number(word) else {
-            out.push(token);
-            continue;
+        let number = match out.last().map(|t| &t.tok) {
+            Some(Tok::Num(n)) => Some(n.value.clone()),
+            _ => None,
         };
-        // `twenty-five`
-        if (20..100).contains(&value) && iter.peek().is_some_and(|t| t.tok == Tok::Minus) {
-            let mut ahead = iter.clone();
-            ahead.next();
-            if let Some(Token { tok: Tok::Word(unit), .. }) = ahead.next()
-                && let Some(unit @ 1..=9) = words::number(&unit)
-            {
-                value += unit;
-                iter = ahead;
+        let replace = |tok: Tok| Token { tok, space: token.space };
+        if let Some(factor) = words::scale(word)
+            && number.is_none()
+            && matches!(out.last().map(|t| &t.tok), Some(Tok::Close(_) | Tok::Const(_) | Tok::Sym(_) | Tok::Percent))
+        {
+            out.push(replace(Tok::Times));
+            out.push(replace(Tok::Num(Number::integer(factor))));
+        } else if let Some(factor) = words::scale(word)
+            && let Some(value) = &number
+        {
+            out.pop();
+            out.push(replace(Tok::Num(Number { value: value * RBig::from(factor), decimals: None })));
+        } else if let Some(parts) = words::fraction(word)
+            && (number.is_some() || word == "half")
+        {
+            // `a half`, `2 thirds`, `one-half`; `third` alone is an ordinal.
+            let value = number.unwrap_or(RBig::ONE) / RBig::from(parts);
+            if matches!(out.last().map(|t| &t.tok), Some(Tok::Num(_))) {
+                out.pop();
             }
+            out.push(replace(Tok::Num(Number { value, decimals: None })));
+        } else if let Some(tok) = operation(word) {
+            if word == "divided" && iter.peek().is_some_and(|t| matches!(&t.tok, Tok::Word(w) if w == "by")) {
+                iter.next();
+            }
+            out.push(replace(tok));
+        } else if let Some(exponent) = [("squared", 2), ("cubed", 3)].iter().find(|(w, _)| w == word).map(|(_, e)| *e) {
+            out.push(replace(Tok::Caret));
+            out.push(replace(Tok::Num(Number::integer(exponent))));
+        } else if words::number(word).is_some() {
+            // `one hundred and twenty-five`: as far as words, hyphens and `and` spell one number.
+            let mut spelled = vec![word.clone()];
+            let mut value = words::spelled(&[word.as_str()]).unwrap_or(0);
+            let mut ahead = iter.clone();
+            while let Some(next) = ahead.next() {
+                match &next.tok {
+                    Tok::Word(w) => spelled.push(w.clone()),
+                    Tok::Minus | Tok::Join(Join::And) => continue,
+                    _ => break,
+                }
+                let all: Vec<&str> = spelled.iter().map(String::as_str).collect();
+                let Some(larger) = words::spelled(&all) else { break };
+                value = larger;
+                iter = ahead.clone();
+            }
+            out.push(replace(Tok::Num(Number::integer(value))));
+        } else {
+            out.push(token);
         }
-        out.push(Token { tok: Tok::Num(Number::integer(value)), space: token.space });
     }
     out
 }
 
+/// The sign that a word stands for.
+fn operation(word: &str) -> Option<Tok> {
+    Some(match word {
+        "plus" => Tok::Plus,
+        "minus" | "negative" => Tok::Minus,
+        "times" => Tok::Times,
+        "over" | "divided" => Tok::Divide,
+        _ => return None,
+    })
+}
+
 /// Without words that do not belong to the value: a lead-in (`only`, `the answer is`, anything up to a colon), and a remark behind it (`for all x`).
 fn without_remarks(mut tokens: Vec<Token>) -> Result<Vec<Token>, Fail> {
+    // `x = 5 \text{ is even}` and other sentences are not for this reader.
+    if tokens.iter().any(|t| matches!(&t.tok, Tok::Word(w) if words::changes_meaning(w))) {
+        return Err(Fail::Unknown);
+    }
     // `Area: 5`, `面积=5`, but not `2:3`.
     if let Some(colon) = tokens.iter().position(|t| t.tok == Tok::Colon) {
         let head = &tokens[..colon];
@@ -241,7 +352,11 @@ fn without_remarks(mut tokens: Vec<Token>) -> Result<Vec<Token>, Fail> {
     if lead > 0 && lead < tokens.len() {
         tokens.drain(..lead);
     }
-    // A remark begins with one of its words outside of all brackets, behind something.
+    // What is left is a value, not a sentence about one.
+    if tokens.iter().any(|t| matches!(&t.tok, Tok::Word(w) if matches!(w.as_str(), "is" | "are" | "was" | "be" | "has" | "we" | "it"))) {
+        return Err(Fail::Unknown);
+    }
+    // A remark about the whole answer begins with one of its words outside of all brackets, and nothing but the remark follows.
     let mut depth = 0usize;
     let mut cut = None;
     for (i, token) in tokens.iter().enumerate() {
@@ -256,6 +371,14 @@ fn without_remarks(mut tokens: Vec<Token>) -> Result<Vec<Token>, Fail> {
         }
     }
     if let Some(mut i) = cut {
+        let rest = &tokens[i + 1..];
+        let goes_on = rest.iter().any(|t| {
+            matches!(&t.tok, Tok::Join(_) | Tok::Row | Tok::Rel(Rel::Eq))
+                || matches!(&t.tok, Tok::Word(w) if words::begins_remark(w) || words::is_case(w))
+        });
+        if goes_on {
+            return Err(Fail::Unknown);
+        }
         // `5, where x > 0`: the comma goes too.
         while i > 0 && matches!(tokens[i - 1].tok, Tok::Join(_)) {
             i -= 1;
@@ -263,12 +386,6 @@ fn without_remarks(mut tokens: Vec<Token>) -> Result<Vec<Token>, Fail> {
         if i > 0 {
             tokens.truncate(i);
         }
-    }
-    // `x = 5 \text{ is even}` and other sentences are not for this reader.
-    if tokens.iter().any(
-        |t| matches!(&t.tok, Tok::Word(w) if matches!(w.as_str(), "not" | "no" | "none" | "never" | "least" | "most" | "than" | "except")),
-    ) {
-        return Err(Fail::Unknown);
     }
     Ok(tokens)
 }
@@ -300,6 +417,7 @@ pub(super) fn choice(text: &str) -> Option<(char, &str)> {
     }
     let inside = rest.strip_prefix('(').map(str::trim_start);
     let letter = inside.unwrap_or(rest).chars().next().filter(|c| ('A'..='J').contains(&c.to_ascii_uppercase()))?;
+    let small = letter.is_ascii_lowercase();
     let mut behind = &inside.unwrap_or(rest)[1..];
     behind = behind.trim_start().strip_prefix("\\right").unwrap_or(behind);
     let marked = match inside {
@@ -307,7 +425,7 @@ pub(super) fn choice(text: &str) -> Option<(char, &str)> {
             behind = behind.trim_start().strip_prefix(')')?;
             true
         }
-        None => match behind.strip_prefix('}').filter(|_| braces > 0).unwrap_or(behind).strip_prefix([')', '.', ':', '：', '、', '。']) {
+        None => match behind.strip_prefix('}').filter(|_| braces > 0).unwrap_or(behind).strip_prefix([')', '.', '：', '、', '。']) {
             Some(b) => {
                 behind = b;
                 true
@@ -318,9 +436,18 @@ pub(super) fn choice(text: &str) -> Option<(char, &str)> {
     for _ in 0..braces {
         behind = behind.trim_start().strip_prefix('}').unwrap_or(behind);
     }
+    // `C: 12`, but `a:b` is a ratio.
+    let marked = marked || behind.starts_with(": ");
     let behind = behind.trim_matches(|c: char| c.is_whitespace() || matches!(c, '$' | '.' | '*' | '}' | '\\' | ':' | '~'));
-    // A bare letter with something behind it is an expression, unless a mark says that it is a choice.
-    (marked || behind.is_empty()).then_some((letter.to_ascii_uppercase(), behind))
+    // A bare letter with something behind it is an expression, unless a mark says that it is a choice; so is a small one in brackets.
+    let expression = behind.starts_with(['+', '-', '−', '*', '^', '/', '=', '!', '_', '\'', '<', '>', '(', '|', '·', '×', '{'])
+        || (small && !behind.is_empty());
+    let more = behind.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '&' | '('));
+    let more = ["or ", "and ", "or(", "and("].iter().find_map(|w| more.strip_prefix(w)).unwrap_or(more);
+    // `(C) or (D)` chooses nothing.
+    let another = more.trim_start_matches([' ', '(']).chars().next().is_some_and(|c| ('A'..='J').contains(&c))
+        && !more.trim_start_matches([' ', '(']).chars().nth(1).is_some_and(char::is_alphanumeric);
+    ((marked && !expression && !another) || behind.is_empty()).then_some((letter.to_ascii_uppercase(), behind))
 }
 
 /// A reading of `1,22` as a decimal with a comma, where the text is nothing else.
@@ -329,10 +456,10 @@ pub(super) fn decimal_comma(text: &str) -> Option<Node> {
     let (whole, fraction) = plain.split_once(',')?;
     let (sign, whole) = whole.strip_prefix('-').map_or((1, whole), |w| (-1, w));
     let digits = |s: &str| !s.is_empty() && s.len() < 30 && s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (fraction.len() == 3 && !whole.starts_with('0')) {
+    if !digits(whole) || !digits(fraction) || (fraction.len() == 3 && !whole.starts_with('0')) || (fraction.len() == 1 && whole != "0") {
         return None;
     }
     let all: dashu_int::IBig = format!("{whole}{fraction}").parse().ok()?;
     let value = RBig::from_parts(all * sign, dashu_int::UBig::from(10u8).pow(fraction.len()));
-    Some(Node::Num(Number { value, decimals: Some(fraction.len() as u32) }))
+    Some(Node::rational(value))
 }

@@ -86,8 +86,13 @@ fn build(node: &Node, fuel: &mut Fuel) -> Option<Region> {
             }
             let mut regions = items.iter().map(|item| read(item, fuel)).collect::<Option<Vec<_>>>()?.into_iter();
             let first = regions.next()?;
-            let op = if *join == Join::Or { SetOp::Union } else { SetOp::Intersection };
-            regions.try_fold(first, |a, b| combine(op, a, b, fuel))
+            let rest: Vec<Region> = regions.collect();
+            let mut joined = |op: SetOp| rest.iter().cloned().try_fold(first.clone(), |a, b| combine(op, a, b, fuel));
+            if *join == Join::Or {
+                return joined(SetOp::Union);
+            }
+            // `x < 2, x > 3` cannot both hold: what is meant is either.
+            joined(SetOp::Intersection).filter(|r| !r.parts.is_empty()).or_else(|| joined(SetOp::Union))
         }
         _ => None,
     }
@@ -135,11 +140,25 @@ fn inequality(left: &Node, rel: Rel, right: &Node, fuel: &mut Fuel) -> Option<Re
     } else if let Node::Sym(_) = right {
         (left.clone(), rel.flipped())
     } else {
+        if let Some(region) = around_absolute(&difference, rel, fuel) {
+            return Some(region);
+        }
+        // Values in line prove nothing of what is no polynomial.
+        let bends = |n: &Node| match n {
+            Node::Call(_, args) => args.iter().any(|a| !a.symbols().is_empty()),
+            Node::Div(_, b) | Node::Pow(_, b) => !b.symbols().is_empty(),
+            _ => false,
+        };
+        if difference.any(&bends) {
+            return None;
+        }
         let mut at = |x: i64| exact::value(&difference, &|n: &str| (n == name).then(|| RBig::from(x)), fuel).ok();
         let (f0, f1, f2) = (at(0)?, at(1)?, at(2)?);
         let slope = &f1 - &f0;
-        if slope.is_zero() || &f2 - &f1 != slope {
-            return quadratic(name, [f0, f1, f2, at(3)?], rel, fuel);
+        let on_line = |x: i64, value: &RBig| *value == &f0 + &slope * RBig::from(x);
+        if slope.is_zero() || !on_line(2, &f2) || !on_line(7, &at(7)?) || !on_line(-5, &at(-5)?) {
+            let far = [(3, at(3)?), (7, at(7)?), (-5, at(-5)?)];
+            return quadratic(name, [f0, f1, f2], &far, rel, fuel);
         }
         let rel = if slope < RBig::ZERO { rel.flipped() } else { rel };
         (Node::rational(-f0 / slope), rel)
@@ -179,13 +198,55 @@ fn absolute(left: &Node, rel: Rel, right: &Node, fuel: &mut Fuel) -> Option<Regi
     combine(op, a, b, fuel)
 }
 
-/// A quadratic inequality against 0, from the values of its left side at 0, 1, 2 and 3.
-fn quadratic(name: &str, at: [RBig; 4], rel: Rel, fuel: &mut Fuel) -> Option<Region> {
-    let [f0, f1, f2, f3] = at;
+/// `2|u| - 6 < 0`: solved for the one absolute value in it, then for what is inside.
+fn around_absolute(difference: &Node, rel: Rel, fuel: &mut Fuel) -> Option<Region> {
+    let mut found = None;
+    let outer = replaced(difference, &mut found)?;
+    let inner = found?;
+    if outer.symbols() != ["|u|"] {
+        return None;
+    }
+    let mut at = |x: i64| exact::value(&outer, &|n: &str| (n == "|u|").then(|| RBig::from(x)), fuel).ok();
+    let (f0, f1, f2) = (at(0)?, at(1)?, at(2)?);
+    let slope = &f1 - &f0;
+    if slope.is_zero() || &f2 - &f1 != slope {
+        return None;
+    }
+    let rel = if slope < RBig::ZERO { rel.flipped() } else { rel };
+    absolute(&Node::Call(Func::Abs, vec![inner]), rel, &Node::rational(-f0 / slope), fuel)
+}
+
+/// The tree with its one absolute value as a variable; `None` if there are several different ones.
+fn replaced(node: &Node, found: &mut Option<Node>) -> Option<Node> {
+    match node {
+        Node::Call(Func::Abs, args) if args.len() == 1 && !args[0].symbols().is_empty() => {
+            if found.as_ref().is_some_and(|f| *f != args[0]) {
+                return None;
+            }
+            *found = Some(args[0].clone());
+            Some(Node::Sym("|u|".into()))
+        }
+        other => {
+            let mut fine = true;
+            let new = other.map(&mut |child| {
+                replaced(child, found).unwrap_or_else(|| {
+                    fine = false;
+                    child.clone()
+                })
+            });
+            fine.then_some(new)
+        }
+    }
+}
+
+/// A quadratic inequality against 0, from the values of its left side at 0, 1 and 2; those at other points must fit.
+fn quadratic(name: &str, at: [RBig; 3], far: &[(i64, RBig)], rel: Rel, fuel: &mut Fuel) -> Option<Region> {
+    let [f0, f1, f2] = at;
     let two = RBig::from(2);
     let a = (&f2 - &f1 - &f1 + &f0) / &two;
     let b = &f1 - &f0 - &a;
-    if &a * RBig::from(9) + &b * RBig::from(3) + &f0 != f3 || a.is_zero() {
+    let fits = |(x, value): &(i64, RBig)| &a * RBig::from(x * x) + &b * RBig::from(*x) + &f0 == *value;
+    if a.is_zero() || !far.iter().all(fits) {
         return None;
     }
     let discriminant = &b * &b - RBig::from(4) * &a * &f0;

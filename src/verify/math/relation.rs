@@ -57,8 +57,12 @@ pub(super) fn agreed(items: &[Node]) -> Option<Node> {
     let mut fuel = Fuel::new(100_000);
     let (mut best, rest) = items.split_last()?;
     for item in rest.iter().rev() {
-        if !item.is_scalar() || !best.is_scalar() || item.symbols() != best.symbols() {
+        if !item.is_scalar() || !best.is_scalar() {
             continue;
+        }
+        // `x = 2 + y = 3` is two equations.
+        if item.symbols() != best.symbols() {
+            return None;
         }
         match super::compare::same(best, item, &mut fuel) {
             Equal::Yes => {
@@ -93,6 +97,12 @@ fn by_place(names: &[Node], value: &Node) -> Option<(Node, Node)> {
         several => several,
     };
     let variables = arguments.iter().map(|i| if let Node::Sym(x) = i { Some(x.clone()) } else { None }).collect::<Option<Vec<_>>>()?;
+    // A value that does not depend on what is in the brackets is that of an event or a point: `P(A) = 1/2` is not `P(B) = 1/2`.
+    let used = value.symbols();
+    let variable = |x: &String| used.contains(x) || x.starts_with(|c: char| c.is_lowercase() && !('a'..='d').contains(&c));
+    if !variables.iter().all(variable) {
+        return None;
+    }
     Some((Node::Sym(format!("{f}({})", variables.len())), with_places(value, &variables)))
 }
 
@@ -110,16 +120,19 @@ fn with_places(node: &Node, variables: &[String]) -> Node {
 pub(super) fn is_name(node: &Node) -> bool {
     match node {
         Node::Sym(_) | Node::Call(Func::Apply, _) => true,
-        Node::Mul(items) => {
-            matches!(items.first(), Some(Node::Sym(_)))
-                && items
-                    .iter()
-                    .skip(1)
-                    .all(|i| is_name(i) || matches!(i, Node::Num(_) | Node::Group { .. } | Node::Chain(..) | Node::Neg(_) | Node::Div(..)))
-        }
+        // `AB`, `P(X = 1)`, `W(2)`
+        Node::Mul(items) => match items.as_slice() {
+            [Node::Sym(f), argument] if f.starts_with(|c| FUNCTIONS.contains(c)) => {
+                is_name(argument) || matches!(argument, Node::Num(_) | Node::Group { .. } | Node::Chain(..) | Node::Neg(_) | Node::Div(..))
+            }
+            items => items.iter().all(is_name),
+        },
         Node::Group { items, .. } | Node::Ratio(items) | Node::List(Join::Comma, items) => items.iter().all(is_name),
         Node::Div(a, b) => is_name(a) && is_name(b),
-        Node::Call(Func::Abs | Func::Sin | Func::Cos | Func::Tan | Func::Max | Func::Min | Func::Conj, args) => args.iter().all(is_name),
+        // `|AB|`, `\cos A`: of points and angles, not of an unknown that is still to be found.
+        Node::Call(Func::Abs | Func::Sin | Func::Cos | Func::Tan | Func::Conj, args) => {
+            args.iter().all(|arg| is_name(arg) && !matches!(arg, Node::Sym(x) if matches!(x.as_str(), "x" | "y" | "z" | "t" | "u" | "w")))
+        }
         _ => false,
     }
 }
@@ -141,7 +154,7 @@ pub(super) fn proportional(f: &Node, g: &Node, positive: bool, fuel: &mut Fuel) 
     let mut ratio = None;
     let mut rational = true;
     let mut agreed = 0;
-    for seed in 1..=4 {
+    for seed in [2, 4, 6, 8] {
         match (fingerprint::residue(f, seed, fuel), fingerprint::residue(g, seed, fuel)) {
             (Ok(x), Ok(y)) => {
                 rational &= x.rational && y.rational;
@@ -151,7 +164,7 @@ pub(super) fn proportional(f: &Node, g: &Node, positive: bool, fuel: &mut Fuel) 
                     }
                     continue;
                 }
-                let quotient = fingerprint::quotient(x.value, y.value);
+                let quotient = fingerprint::quotient(x.value, y.value, seed);
                 match ratio {
                     None => ratio = Some(quotient),
                     Some(before) if before == quotient => agreed += 1,
@@ -166,7 +179,7 @@ pub(super) fn proportional(f: &Node, g: &Node, positive: bool, fuel: &mut Fuel) 
             _ => break,
         }
     }
-    if agreed >= 2 && !positive {
+    if agreed >= 2 && !positive && !numeric::has_i(f) && !numeric::has_i(g) {
         return Equal::Yes;
     }
     numeric::proportional(f, g, positive, fuel)

@@ -28,6 +28,7 @@ const TABLE: &[(&str, &str, i64, u64)] = &[
     ("km", "length", 1000, 1),
     ("kilometer", "length", 1000, 1),
     ("kilometre", "length", 1000, 1),
+    ("in", "length", 254, 10_000),
     ("inch", "length", 254, 10_000),
     ("inches", "length", 254, 10_000),
     ("ft", "length", 3048, 10_000),
@@ -41,6 +42,14 @@ const TABLE: &[(&str, &str, i64, u64)] = &[
     ("厘米", "length", 1, 100),
     ("千米", "length", 1000, 1),
     ("公里", "length", 1000, 1),
+    ("gm", "mass", 1, 1),
+    ("nmi", "length", 1852, 1),
+    ("unit", "unit", 1, 1),
+    ("revolution", "revolution", 1, 1),
+    ("kb", "byte", 1000, 1),
+    ("mb", "byte", 1_000_000, 1),
+    ("gb", "byte", 1_000_000_000, 1),
+    ("tb", "byte", 1_000_000_000_000, 1),
     ("g", "mass", 1, 1),
     ("gram", "mass", 1, 1),
     ("kg", "mass", 1000, 1),
@@ -102,13 +111,89 @@ const TABLE: &[(&str, &str, i64, u64)] = &[
     ("joule", "joule", 1, 1),
     ("watt", "watt", 1, 1),
     ("volt", "volt", 1, 1),
-    ("hz", "hertz", 1, 1),
+    ("hertz", "hertz", 1, 1),
+    ("ampere", "ampere", 1, 1),
     ("pa", "pascal", 1, 1),
+    ("yen", "yen", 1, 1),
+    ("hectare", "area-hectare", 1, 1),
+    ("acre", "area-acre", 1, 1),
+    ("decade", "month", 120, 1),
+    ("century", "month", 1200, 1),
+    ("dime", "dollar", 10, 100),
+    ("nickel", "dollar", 5, 100),
+    ("penny", "dollar", 1, 100),
+    ("pennies", "dollar", 1, 100),
     ("celsius", "celsius", 1, 1),
     ("fahrenheit", "fahrenheit", 1, 1),
 ];
 
+/// Units that take prefixes, with the name of what they measure.
+const PREFIXED: [(&str, &str); 10] = [
+    ("m", "length"),
+    ("g", "mass"),
+    ("s", "time"),
+    ("L", "volume"),
+    ("W", "watt"),
+    ("V", "volt"),
+    ("A", "ampere"),
+    ("N", "newton"),
+    ("J", "joule"),
+    ("Hz", "hertz"),
+];
+
+/// Prefixes and the power of ten each of them stands for.
+const PREFIXES: [(char, i64); 8] = [('p', -12), ('n', -9), ('µ', -6), ('m', -3), ('c', -2), ('d', -1), ('k', 3), ('M', 6)];
+
+/// A symbol with a prefix, written with the capitals that it needs: `kW`, `MW`, `nm`.
+fn prefixed(word: &str) -> Option<(&'static str, RBig)> {
+    let mut chars = word.chars();
+    let (_, exponent) = PREFIXES.iter().find(|(c, _)| Some(*c) == chars.clone().next())?;
+    chars.next();
+    let (_, base) = PREFIXED.iter().find(|(symbol, _)| *symbol == chars.as_str())?;
+    Some((base, super::number::power_of_ten(*exponent)?))
+}
+
+/// Whether a word is a symbol with a prefix, so that its capitals matter.
+pub(super) fn has_prefix(word: &str) -> bool {
+    prefixed(word).is_some()
+}
+
+/// Whether a word of two or three letters is a unit even where it stands directly behind a number: `5cm`, not `2rs`.
+pub(super) fn is_symbol(word: &str) -> bool {
+    matches!(
+        word,
+        "cm" | "mm"
+            | "km"
+            | "dm"
+            | "kg"
+            | "mg"
+            | "ml"
+            | "mL"
+            | "ft"
+            | "lb"
+            | "lbs"
+            | "hrs"
+            | "min"
+            | "mins"
+            | "sec"
+            | "mph"
+            | "kmh"
+            | "kph"
+            | "oz"
+            | "元"
+            | "米"
+            | "厘米"
+            | "千米"
+            | "公里"
+            | "小时"
+            | "分钟"
+    )
+}
+
 fn lookup(word: &str) -> Option<(&'static str, RBig)> {
+    if let Some(found) = prefixed(word) {
+        return Some(found);
+    }
     let find = |word: &str| {
         TABLE.iter().find(|(name, ..)| *name == word).map(|(_, base, a, b)| (*base, RBig::from_parts(IBig::from(*a), UBig::from(*b))))
     };
@@ -120,12 +205,14 @@ fn lookup(word: &str) -> Option<(&'static str, RBig)> {
 
 /// Whether a word is a unit of the table.
 pub(super) fn known(word: &str) -> bool {
-    matches!(word, "mph" | "kmh" | "kph") || lookup(&word.to_lowercase()).is_some()
+    // A single capital is a letter: `5 M` are no metres.
+    let capital = word.len() == 1 && word.bytes().all(|b| b.is_ascii_uppercase());
+    matches!(word, "mph" | "kmh" | "kph") || prefixed(word).is_some() || (!capital && lookup(&word.to_lowercase()).is_some())
 }
 
 /// The unit that a phrase names: `square feet`, `cm^2`, `km/h`, `miles per hour`; `None` if any part of it is not in the table.
 pub(super) fn read(phrase: &str) -> Option<Unit> {
-    let mut phrase = phrase.replace(" per ", "/");
+    let mut phrase = phrase.replace(" per ", "/").replace("nautical mile", "nmi");
     for (short, long) in [("mph", "mile/hour"), ("kmh", "km/hour"), ("kph", "km/hour")] {
         if phrase == short {
             phrase = long.to_owned();

@@ -42,6 +42,30 @@ pub(super) fn number(word: &str) -> Option<i64> {
     TENS.iter().find(|(w, _)| *w == word).map(|(_, n)| *n)
 }
 
+/// The number that a sequence of words spells: `one hundred twenty five`; `None` where a word among them is no number.
+pub(super) fn spelled(words: &[&str]) -> Option<i64> {
+    let (mut total, mut current) = (0i64, 0i64);
+    for word in words {
+        match (number(word), scale(word)) {
+            (_, Some(100)) | (Some(100), _) => current = current.max(1).checked_mul(100)?,
+            (_, Some(factor)) => {
+                total = total.checked_add(current.max(1).checked_mul(factor)?)?;
+                current = 0;
+            }
+            (Some(1000), _) => {
+                total = total.checked_add(current.max(1).checked_mul(1000)?)?;
+                current = 0;
+            }
+            // `twenty five`, not `five twenty`.
+            (Some(n), _) if current == 0 || (n < 10 && current % 10 == 0 && current % 100 != 10) || (n < 100 && current % 100 == 0) => {
+                current += n
+            }
+            _ => return None,
+        }
+    }
+    total.checked_add(current)
+}
+
 /// Factors that follow a number: `3 million`.
 pub(super) fn scale(word: &str) -> Option<i64> {
     Some(match word {
@@ -49,6 +73,13 @@ pub(super) fn scale(word: &str) -> Option<i64> {
         "thousand" | "千" => 1000,
         "million" => 1_000_000,
         "billion" => 1_000_000_000,
+        "lakh" => 100_000,
+        "crore" => 10_000_000,
+        "tens" => 10,
+        "hundreds" => 100,
+        "thousands" => 1000,
+        "millions" => 1_000_000,
+        "quadrillion" => 1_000_000_000_000_000,
         "trillion" => 1_000_000_000_000,
         "dozen" => 12,
         "万" => 10_000,
@@ -99,10 +130,102 @@ pub(super) fn is_noise(word: &str) -> bool {
     )
 }
 
-/// Words with which a remark begins that restricts or explains an answer: what follows is not compared.
+/// Words with which a remark begins that explains an answer or says for what it holds: what follows is not compared.
 pub(super) fn begins_remark(word: &str) -> bool {
+    matches!(word, "for" | "where" | "with" | "when" | "if" | "since" | "because" | "respectively" | "total" | "altogether")
+}
+
+/// Words that part cases.
+pub(super) fn is_case(word: &str) -> bool {
+    matches!(word, "otherwise" | "else" | "even" | "odd")
+}
+
+/// Words that make something else of the value beside them.
+pub(super) fn changes_meaning(word: &str) -> bool {
     matches!(
         word,
-        "for" | "where" | "with" | "when" | "if" | "since" | "because" | "such" | "respectively" | "only" | "total" | "in" | "altogether"
+        "not"
+            | "no"
+            | "none"
+            | "never"
+            | "least"
+            | "most"
+            | "than"
+            | "except"
+            | "without"
+            | "factorial"
+            | "remainder"
+            | "modulo"
+            | "half"
+            | "thirds"
+            | "quarters"
+            | "tenths"
+            | "hundredths"
+            | "thousandths"
+            | "millionths"
+            | "score"
+            | "gross"
+            | "otherwise"
+            | "inverse"
+            | "reciprocal"
+            | "root"
+            | "cube"
+            | "above"
+            | "below"
+            | "more"
+            | "less"
+            | "fewer"
+            | "out"
+            | "between"
+            | "wrong"
+            | "incorrect"
+            | "false"
+            | "maybe"
+            | "perhaps"
+            | "probably"
+            | "guess"
+            | "unknown"
+            | "unsure"
+            | "different"
+            | "myriad"
+            | "neither"
+            | "permille"
+            | "basis"
+            | "fold"
+            | "impossible"
+            | "fails"
+            | "cannot"
+            | "possibly"
+            | "excluded"
+            | "invalid"
+            | "doubled"
+            | "halved"
+            | "tripled"
+            | "left"
+            | "excluding"
+            | "exclusive"
+            | "away"
+            | "short"
+            | "among"
+            | "example"
     )
+}
+
+/// Into how many parts a word like `thirds` divides.
+pub(super) fn fraction(word: &str) -> Option<i64> {
+    Some(match word {
+        "half" | "halves" => 2,
+        "third" | "thirds" => 3,
+        "fourth" | "fourths" | "quarter" | "quarters" => 4,
+        "fifth" | "fifths" => 5,
+        "sixth" | "sixths" => 6,
+        "seventh" | "sevenths" => 7,
+        "eighth" | "eighths" => 8,
+        "ninth" | "ninths" => 9,
+        "tenth" | "tenths" => 10,
+        "twelfths" => 12,
+        "hundredth" | "hundredths" => 100,
+        "thousandth" | "thousandths" => 1000,
+        _ => return None,
+    })
 }
