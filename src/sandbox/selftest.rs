@@ -1,0 +1,3 @@
+//! x
+pub struct Check;
+pub fn selftest() {}
