@@ -255,7 +255,7 @@ fn connect(setup: &Setup, program: &Path) -> Result<Connection, String> {
 /// Gives what was seen its meaning. The error is that the program was not run.
 fn outcome(seen: Seen, limits: &Limits) -> Result<Outcome, String> {
     if let Some(refusal) = &seen.refusal {
-        return Err(refusal.clone());
+        return Err(format!("{refusal} {}", seen.stdout));
     }
     let Some(said) = seen.result.strip_prefix("ready\n") else {
         let last: String = seen.stderr.trim().chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
