@@ -1,7 +1,5 @@
 //! Jobs for the Python driver: what is to be run, as the Python literal that `driver.py` reads.
 
-use serde_json::Value;
-
 /// The driver itself, the same whether it is started fresh or waits in a warm process.
 pub(super) const DRIVER: &str = include_str!("driver.py");
 
@@ -10,8 +8,8 @@ pub(super) const DRIVER: &str = include_str!("driver.py");
 pub enum Job {
     /// The program as it stands, under the name `__main__`.
     Main { program: String },
-    /// `entry` on each list of arguments, in one process, in order.
-    Calls { program: String, entry: String, calls: Vec<Vec<Value>> },
+    /// `entry` on each list of arguments, in one process, in order; a list is a Python literal of a tuple or list.
+    Calls { program: String, entry: String, calls: Vec<String> },
     /// Expressions beside the program, after the statements `before`; `name` stands for the function `entry` in them where there is one.
     Expressions { program: String, before: String, name: String, entry: Option<String>, sources: Vec<String> },
     /// Statements beside the program, which call a function named `counter` after each assert; then `check(entry)` where there is an entry.
@@ -26,8 +24,7 @@ impl Job {
         match self {
             Self::Main { program } => format!("('main',{})", text(program)),
             Self::Calls { program, entry, calls } => {
-                let args = |args: &Vec<Value>| format!("({})", args.iter().map(|v| literal(v) + ",").collect::<String>());
-                format!("('calls',{},{},{})", text(program), text(entry), list(&mut calls.iter().map(args)))
+                format!("('calls',{},{},{})", text(program), text(entry), list(&mut calls.iter().cloned()))
             }
             Self::Expressions { program, before, name: alias, entry, sources } => {
                 let sources = list(&mut sources.iter().map(|source| text(source)));
@@ -36,22 +33,6 @@ impl Job {
             Self::Asserts { program, test, entry, counter } => {
                 format!("('asserts',{},{},{},{})", text(program), text(test), name(entry), text(counter))
             }
-        }
-    }
-}
-
-/// A JSON value as a Python literal.
-pub fn literal(value: &Value) -> String {
-    match value {
-        Value::Null => "None".into(),
-        Value::Bool(true) => "True".into(),
-        Value::Bool(false) => "False".into(),
-        // Beyond the range of a float JSON's numbers and Python's are written alike.
-        Value::Number(number) => number.to_string(),
-        Value::String(string) => text(string),
-        Value::Array(items) => format!("[{}]", items.iter().map(|item| literal(item) + ",").collect::<String>()),
-        Value::Object(fields) => {
-            format!("{{{}}}", fields.iter().map(|(key, value)| format!("{}:{},", text(key), literal(value))).collect::<String>())
         }
     }
 }
@@ -77,12 +58,9 @@ pub fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn values_become_python_literals() {
-        let check = |value: Value, expect: &str| assert_eq!(literal(&value), expect);
-        check(json!([null, true, -3, 2.5, "a\"\\\n\u{e9}\u{4e00}\u{1f600}\u{0}"]), "[None,True,-3,2.5,\"a\\\"\\\\\\n\\xe9\\u4e00\\U0001f600\\x00\",]");
-        check(json!({"k": [1], "": {}}), "{\"k\":[1,],\"\":{},}");
+    fn texts_become_python_literals() {
+        assert_eq!(text("a\"\\\n\u{e9}\u{4e00}\u{1f600}\u{0}"), "\"a\\\"\\\\\\n\\xe9\\u4e00\\U0001f600\\x00\"");
     }
 }

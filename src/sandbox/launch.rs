@@ -146,7 +146,7 @@ def count():
             time.sleep(5)
             os._exit(0)
     return n + 1";
-        let job = Job::Calls { program: program.into(), entry: "count".into(), calls: vec![Vec::new()] };
+        let job = Job::Calls { program: program.into(), entry: "count".into(), calls: vec!["()".into()] };
         let outcome = self.run(&job, "", None).map_err(|failed| failed.0)?;
         match (&outcome.result, self.tier) {
             (Ok(values), Tier::Native | Tier::Bwrap) if values[..] == [Value::from(12)] => {
@@ -255,7 +255,7 @@ fn connect(setup: &Setup, program: &Path) -> Result<Connection, String> {
 /// Gives what was seen its meaning. The error is that the program was not run.
 fn outcome(seen: Seen, limits: &Limits) -> Result<Outcome, String> {
     if let Some(refusal) = &seen.refusal {
-        return Err(format!("{refusal} {}", seen.stdout));
+        return Err(refusal.clone());
     }
     let Some(said) = seen.result.strip_prefix("ready\n") else {
         let last: String = seen.stderr.trim().chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
@@ -306,7 +306,7 @@ fn signalled(signal: i32, cpu_used_up: bool) -> (Fault, String) {
 }
 
 /// `x` and hexadecimal digits of UTF-8, as the driver writes texts; anything else as it stands, since a program may have written it.
-fn unhex(text: &str) -> String {
+pub(super) fn unhex(text: &str) -> String {
     let digits = text.strip_prefix('x').filter(|digits| digits.is_ascii() && digits.len() % 2 == 0);
     let bytes = digits.and_then(|digits| {
         (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).ok()).collect::<Option<Vec<u8>>>()

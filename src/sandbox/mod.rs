@@ -24,7 +24,7 @@ mod tier;
 mod warm;
 mod watch;
 
-pub use driver::{Job, literal, text};
+pub use driver::{Job, text};
 pub use helper::enter;
 pub use launch::{Failed, Outcome, Sandbox};
 pub use limits::{Fault, Limits};

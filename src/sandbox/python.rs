@@ -27,7 +27,7 @@ print('python'); print(e); print(sys.base_prefix); print(sys.base_exec_prefix)
 print('%d.%d.%d' % sys.version_info[:3])";
 
 /// The oldest version that the driver is written for.
-const OLDEST: (u32, u32) = (3, 8);
+const OLDEST: (u32, u32) = (3, 9);
 
 impl Python {
     /// `named`, else `DISTILL_PYTHON`, else the first `python3` on the path that answers, else the system's own.

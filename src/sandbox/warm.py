@@ -98,11 +98,6 @@ def warm():
             try:
                 ctypes.pythonapi.PyOS_AfterFork_Child()
                 child(steps, ends)
-            except BaseException as e:
-                import traceback
-                tell(ends[5], b'r', 0)
-                os.write(ends[1], traceback.format_exc().encode())
-                os._exit(0)
             finally:
                 os._exit(1)
         errno = ctypes.get_errno() if pid < 0 else 0

@@ -4,6 +4,7 @@
 //! never `Correct`. Equivalence of mathematical expressions is not among the rules: a reference that is no plain number stays undecided.
 //! This module does not know rewards, tokens, or how an attempt ended.
 
+pub mod code;
 mod countdown;
 mod extract;
 mod knights;
@@ -33,7 +34,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The verdict, without the trait's error: rules need nothing but the text.
+    /// The verdict, without the trait's error: rules need nothing but the text. Programs are not run here, and so undecided.
     pub fn judge(&self, problem: &Problem, response: &Response) -> Verdict {
         let verdict = match &problem.answer {
             Answer::Number { value } => extract::number(response, self.extraction).map(|found| number::judge(value, &found)),
@@ -45,6 +46,7 @@ impl Rules {
             Answer::Knights { names, knights } => {
                 extract::explicit_or_all(response, self.extraction).and_then(|found| knights::judge(names, knights, &found))
             }
+            Answer::Code { .. } => Ok(Verdict::Undecided { reason: Reason::rule("not_run") }),
         };
         verdict.unwrap_or_else(|reason| Verdict::NoAnswer { reason })
     }
@@ -52,7 +54,10 @@ impl Rules {
 
 impl Verifier for Rules {
     fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable> {
-        Ok(self.judge(problem, response))
+        match &problem.answer {
+            Answer::Code { .. } => code::Code::shared(self.extraction)?.verify(problem, response),
+            _ => Ok(self.judge(problem, response)),
+        }
     }
 }
 
