@@ -130,6 +130,13 @@ impl Helper {
         if !alone {
             seen.status = seen.told;
         }
+        if self.tier == Tier::Bwrap {
+            // Bubblewrap's process 1 tells a signal as shells do.
+            seen.status = seen.status.map(|status| match libc::WEXITSTATUS(status) {
+                code @ 129..=192 if libc::WIFEXITED(status) => code - 128,
+                _ => status,
+            });
+        }
         if let Some((step, errno)) = seen.refused {
             let step = usize::try_from(step).ok().and_then(|i| steps.get(i)).map_or("fork", |step| step.name);
             seen.refusal = Some(format!("{step}: {}", std::io::Error::from_raw_os_error(errno)));

@@ -116,6 +116,13 @@ impl Sandbox {
                 Ok(sandbox) => return Ok(sandbox),
                 Err(error) => tried.push((tier, error)),
             }
+            // Bubblewrap cannot show an interpreter that lies below a folder of root's; the system's own is then as good.
+            if let (Tier::Bwrap, true, Ok(system)) = (tier, options.python.is_none(), Python::find(Some(Path::new("/usr/bin/python3"))))
+                && system != python
+                && let Ok(sandbox) = Self::with(tier, &system, &options)
+            {
+                return Ok(sandbox);
+            }
         }
         Err(Refused::new(tried))
     }
@@ -236,15 +243,14 @@ fn starter(mut setup: Setup, helper: &Path) -> Sender<Sender<Result<Connection, 
 
 fn connect(setup: &Setup, program: &Path) -> Result<Connection, String> {
     let cannot = |error: std::io::Error| format!("the helper {} does not start: {error}", program.display());
-    let (mut socket, theirs) = UnixStream::pair().map_err(cannot)?;
+    let (socket, theirs) = UnixStream::pair().map_err(cannot)?;
     let mut command = Command::new(program);
     command.arg(ARGUMENT).env_clear().stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().map_err(cannot)?;
     drop(command);
     socket.set_read_timeout(Some(PATIENCE)).map_err(cannot)?;
-    send(&mut socket, setup).map_err(cannot)?;
     let mut connection = Connection { socket, child };
-    match receive(&mut connection.socket) {
+    match send(&mut connection.socket, setup).and_then(|()| receive(&mut connection.socket)) {
         Ok(Answer::Ready) => Ok(connection),
         Ok(Answer::Refused(error)) => Err(error),
         Ok(_) => Err(format!("{} answers out of turn", program.display())),

@@ -38,8 +38,8 @@ enum Expect {
 impl Expect {
     fn holds(&self, given: &Value) -> bool {
         match self {
-            Self::True => given.truth() == Some(true),
-            Self::False => given.truth() == Some(false),
+            Self::True => given.truth(),
+            Self::False => !given.truth(),
             Self::Equal(value) => given.is(value, Same::Python),
             // What is not plain is different from everything, and yet no answer.
             Self::Different(value) => *given != Value::Other && !given.is(value, Same::Python),

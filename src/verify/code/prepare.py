@@ -2,7 +2,7 @@
 # the program, so what is expected is computed where the program never is. What is not of a simple form is counted instead.
 
 def prepare(source, entry, counter, simple):
-    import ast
+    import ast, copy
     tree = ast.parse(source)
     check = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == 'check' and len(n.args.args) == 1), None) if entry else None
     name = check.args.args[0].arg if check else None
@@ -28,12 +28,13 @@ def prepare(source, entry, counter, simple):
     known = set(dir(__builtins__)) | set(space) if not isinstance(__builtins__, dict) else set(__builtins__) | set(space)
 
     def names(node):
-        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        all_names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+        return {n.id for n in all_names} - {n.id for n in all_names if isinstance(n.ctx, ast.Store)}
 
     def ours(node):
         # It can be computed without the program.
         return names(node) <= known and (name is None or name not in names(node)) and not any(
-            isinstance(n, (ast.Lambda, ast.comprehension, ast.NamedExpr, ast.Await, ast.Yield)) for n in ast.walk(node))
+            isinstance(n, (ast.Lambda, ast.NamedExpr, ast.Await, ast.Yield)) for n in ast.walk(node))
 
     def call(node):
         return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and not ours(node) and (
@@ -100,15 +101,39 @@ def prepare(source, entry, counter, simple):
         else:
             raise No
 
+    class Put(ast.NodeTransformer):
+        def __init__(self, name, value):
+            self.name, self.value = name, value
+        def visit_Name(self, node):
+            return ast.copy_location(ast.Constant(self.value), node) if node.id == self.name else node
+
+    def statements(body, out):
+        for node in body:
+            if isinstance(node, ast.Assert) and ours(node.test):
+                # It says nothing of the program.
+                if not now(node.test):
+                    raise No
+            elif isinstance(node, ast.Assert):
+                one(node.test, out)
+            elif isinstance(node, ast.For) and isinstance(node.target, ast.Name) and not node.orelse and ours(node.iter):
+                # A loop over plain values is written out.
+                for i, value in enumerate(now(node.iter)):
+                    if i >= 500 or type(value) not in (int, str, float, bool):
+                        raise No
+                    statements([Put(node.target.id, value).visit(copy.deepcopy(part)) for part in node.body], out)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)) or isinstance(node, ast.Assign) and ours(node.value) and isinstance(
+                    node.targets[0], ast.Name) and len(node.targets) == 1:
+                before.append(node)
+                exec(compile(ast.Module([node], []), 'before', 'exec'), space)
+                known.update(space)
+            elif not (isinstance(node, ast.Pass) or isinstance(node, ast.Expr) and isinstance(node.value, (ast.Constant, ast.Name))):
+                raise No
+
     cases = []
     try:
         if not simple:
             raise No
-        for node in body:
-            if isinstance(node, ast.Assert):
-                one(node.test, cases)
-            elif not (isinstance(node, ast.Pass) or isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
-                raise No
+        statements(body, cases)
         if not cases:
             raise No
         return ('simple', ast.unparse(ast.Module(before, [])), name or '', cases)

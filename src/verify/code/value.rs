@@ -139,9 +139,9 @@ impl Value {
         }
     }
 
-    /// Python's truth value; `None` for what is not plain.
-    pub(super) fn truth(&self) -> Option<bool> {
-        Some(match self {
+    /// Python's truth value; what is not plain is true, as objects are that say nothing else.
+    pub(super) fn truth(&self) -> bool {
+        match self {
             Self::None => false,
             Self::Bool(b) => *b,
             Self::Int(n) => *n != 0,
@@ -152,8 +152,8 @@ impl Value {
             Self::Bytes(t) => !t.is_empty(),
             Self::List(items) | Self::Tuple(items) | Self::Set(items) => !items.is_empty(),
             Self::Dict(items) => !items.is_empty(),
-            Self::Range(_) | Self::Other => return None,
-        })
+            Self::Range(_) | Self::Other => true,
+        }
     }
 
     fn number(&self) -> Option<Number<'_>> {
