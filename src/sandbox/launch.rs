@@ -282,7 +282,9 @@ fn judge(seen: &Seen, said: &str, limits: &Limits) -> Result<Vec<Value>, (Fault,
     }
     let status = seen.status.unwrap_or(0);
     if libc::WIFSIGNALED(status) {
-        return Err(signalled(libc::WTERMSIG(status), seen.cpu_seconds >= limits.cpu_seconds));
+        // Where bubblewrap is between, its CPU time is not told: a second beyond the limit is when the kernel kills, whatever the program ignores.
+        let used_up = seen.cpu_seconds >= limits.cpu_seconds || seen.wall_seconds >= limits.cpu_seconds.ceil() + 1.0;
+        return Err(signalled(libc::WTERMSIG(status), used_up));
     }
     let line = said.strip_suffix('\n').filter(|line| !line.contains('\n')).unwrap_or_default();
     if let Some(values) = line.strip_prefix("done ")

@@ -52,6 +52,23 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// Opens what judging these problems takes beyond rules: the sandbox, where one of them asks for a program.
+    ///
+    /// # Errors
+    /// Where it is not to be had, before anything is sampled.
+    pub fn ready<'a>(&self, mut problems: impl Iterator<Item = &'a Problem>) -> Result<(), Unavailable> {
+        let runs = problems.any(|problem| matches!(problem.answer, Answer::Code { .. }));
+        if runs { code::Code::shared(self.extraction).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// What judged, for manifests: this program's rules, and how programs are confined where any were run.
+    pub fn name(&self) -> String {
+        let rules = format!("rules {}", env!("CARGO_PKG_VERSION"));
+        code::Code::tier_in_use(self.extraction).map_or(rules.clone(), |tier| format!("{rules}, programs: {tier}"))
+    }
+}
+
 impl Verifier for Rules {
     fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable> {
         match &problem.answer {

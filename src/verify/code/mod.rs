@@ -45,6 +45,12 @@ impl From<Failed> for Unavailable {
 
 static OPTIONS: OnceLock<Options> = OnceLock::new();
 
+fn cell(extraction: Extraction) -> &'static OnceLock<Result<Code, Unavailable>> {
+    static STRICT: OnceLock<Result<Code, Unavailable>> = OnceLock::new();
+    static FLEXIBLE: OnceLock<Result<Code, Unavailable>> = OnceLock::new();
+    if extraction == Extraction::Strict { &STRICT } else { &FLEXIBLE }
+}
+
 impl Code {
     /// Opens a sandbox.
     ///
@@ -65,11 +71,13 @@ impl Code {
     /// # Errors
     /// As [`Code::open`]; the answer stays the same.
     pub fn shared(extraction: Extraction) -> Result<&'static Self, Unavailable> {
-        static STRICT: OnceLock<Result<Code, Unavailable>> = OnceLock::new();
-        static FLEXIBLE: OnceLock<Result<Code, Unavailable>> = OnceLock::new();
-        let cell = if extraction == Extraction::Strict { &STRICT } else { &FLEXIBLE };
         let open = || Self::open(OPTIONS.get().cloned().unwrap_or_default(), extraction);
-        cell.get_or_init(open).as_ref().map_err(Clone::clone)
+        cell(extraction).get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+
+    /// The tier of [`Code::shared`], where it was opened.
+    pub fn tier_in_use(extraction: Extraction) -> Option<Tier> {
+        Some(cell(extraction).get()?.as_ref().ok()?.tier())
     }
 
     /// How programs are confined, for manifests.
