@@ -13,7 +13,9 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let quick = args.iter().any(|arg| arg == "--quick");
     let filter = args.iter().find(|arg| !arg.starts_with("--")).cloned().unwrap_or_default();
-    for (name, warm, imports) in [("cold", false, false), ("cold+imports", false, true), ("warm", true, false), ("warm+imports", true, true)] {
+    for (name, warm, imports) in
+        [("cold", false, false), ("cold+imports", false, true), ("warm", true, false), ("warm+imports", true, true)]
+    {
         let helper = PathBuf::from(env!("CARGO_BIN_EXE_distill"));
         let sandbox = match Sandbox::open(Options { helper, warm, only: Some(Tier::Native), ..Options::default() }) {
             Ok(sandbox) => sandbox,

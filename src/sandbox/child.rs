@@ -41,12 +41,8 @@ pub(super) struct Start<'a> {
 }
 
 /// All namespaces that a program gets anew.
-pub(super) const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS;
+pub(super) const NAMESPACES: i32 =
+    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// The limits as steps, with `spare` processes more than the program's own.
 pub(super) fn limits(limits: &Limits, spare: u32) -> Vec<Step> {
@@ -65,13 +61,7 @@ pub(super) fn limits(limits: &Limits, spare: u32) -> Vec<Step> {
 }
 
 /// The steps of the native tier, carried out by process 1 of the new namespaces.
-pub(super) fn native(
-    proc: RawFd,
-    ids: (u32, u32),
-    given: &Limits,
-    ruleset: Option<RawFd>,
-    programs: &[Vec<u8>],
-) -> Vec<Step> {
+pub(super) fn native(proc: RawFd, ids: (u32, u32), given: &Limits, ruleset: Option<RawFd>, programs: &[Vec<u8>]) -> Vec<Step> {
     let mut steps = vec![Step::prctl("parent", libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)];
     steps.extend(root::identity(proc, (root::NOBODY, root::NOBODY), ids));
     // Where memory runs out, these are to go first.

@@ -8,9 +8,7 @@ use anyhow::{Context, Result};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
 };
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -314,8 +312,7 @@ pub(super) fn steps(programs: &[Vec<u8>], ruleset: Option<i32>) -> Vec<Step> {
 pub(super) fn without_capabilities() -> Vec<Step> {
     // Version 3, this process; three sets of 64 bits, all empty.
     let header = [0x2008_0522u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat();
-    let mut steps: Vec<Step> =
-        (0..=40).map(|n| Step::prctl("capabilities", libc::PR_CAPBSET_DROP, n).optional()).collect();
+    let mut steps: Vec<Step> = (0..=40).map(|n| Step::prctl("capabilities", libc::PR_CAPBSET_DROP, n).optional()).collect();
     steps.push(Step::new("capabilities", libc::SYS_capset, vec![Arg::Bytes(header), Arg::Bytes(vec![0; 24])]));
     steps
 }

@@ -5,9 +5,9 @@
 use super::child::{self, Ends, Start};
 use super::filter::{self, Forks};
 use super::launch::{Answer, Order, Setup};
+use super::limits::Limits;
 use super::lines::{receive, send};
 use super::root;
-use super::limits::Limits;
 use super::steps::Step;
 use super::tier::Tier;
 use super::warm::Warm;

@@ -3,6 +3,7 @@
 //! Each program that runs has a helper of its own; idle ones are kept. Helpers are started by one thread that lives as long as the sandbox:
 //! they end with the thread that started them, and a worker's thread may end at any time.
 
+use super::bwrap;
 use super::driver::Job;
 use super::helper::ARGUMENT;
 use super::limits::{Fault, Limits};
@@ -10,7 +11,6 @@ use super::lines::{receive, send};
 use super::python::Python;
 use super::tier::{Options, Refused, Tier};
 use super::watch::Seen;
-use super::bwrap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -352,9 +352,17 @@ mod tests {
         };
         check("done []\n", Ok(0));
         check("fail denied x6869\n", Err(Fault::Denied));
-        for said in
-            ["", "done [1]", "done [1]\ndone [1]\n", "\ndone [1]\n", "done [1]\n\n", "done 1\n", "done [1\n", "PASS\n", "fail wrong_answer x\n"]
-        {
+        for said in [
+            "",
+            "done [1]",
+            "done [1]\ndone [1]\n",
+            "\ndone [1]\n",
+            "done [1]\n\n",
+            "done 1\n",
+            "done [1\n",
+            "PASS\n",
+            "fail wrong_answer x\n",
+        ] {
             check(said, Err(Fault::RuntimeError));
         }
     }

@@ -24,15 +24,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            cpu_seconds: 4.0,
-            wall_seconds: 8.0,
-            memory: 512 << 20,
-            processes: 8,
-            files: 16 << 20,
-            output: 64 << 10,
-            result: 1 << 20,
-        }
+        Self { cpu_seconds: 4.0, wall_seconds: 8.0, memory: 512 << 20, processes: 8, files: 16 << 20, output: 64 << 10, result: 1 << 20 }
     }
 }
 

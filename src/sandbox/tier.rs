@@ -123,11 +123,15 @@ fn remedies(tried: &[(String, String)]) -> Vec<String> {
             say("User namespaces are closed to ordinary users: sysctl -w kernel.unprivileged_userns_clone=1.");
         }
         if says("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-            say("AppArmor closes user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, a profile for this program, or \
-                 install bubblewrap, which has one.");
+            say(
+                "AppArmor closes user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, a profile for this program, or \
+                 install bubblewrap, which has one.",
+            );
         }
-        say("In a container, user namespaces want --security-opt seccomp=unconfined (Docker, Podman) or a profile that allows clone, unshare, \
-             mount and pivot_root.");
+        say(
+            "In a container, user namespaces want --security-opt seccomp=unconfined (Docker, Podman) or a profile that allows clone, unshare, \
+             mount and pivot_root.",
+        );
     }
     if refused("uid 0") {
         say("Run as an ordinary user: the limit on processes does not hold for root (uid 0), and this root cannot become anybody else.");

@@ -136,11 +136,7 @@ impl Pipes {
         self.stdin.push();
         self.job.push();
         self.status.pull();
-        let drains = [
-            (&mut self.stdout, Overflow::Stdout),
-            (&mut self.stderr, Overflow::Stderr),
-            (&mut self.result, Overflow::Result),
-        ];
+        let drains = [(&mut self.stdout, Overflow::Stdout), (&mut self.stderr, Overflow::Stderr), (&mut self.result, Overflow::Result)];
         let mut broken = None;
         for (drain, overflow) in drains {
             drain.pull();

@@ -231,7 +231,10 @@ mod tests {
             (Check::Countdown, Answer::Countdown { numbers: vec![3, 44, 5], target: -2 }),
             (Check::Knights, Answer::Knights { names: vec!["Ada".into(), "Leo".into()], knights: vec![false, true] }),
             (Check::Code, code("assert f(1) == \"x\"").map(|tests| Answer::Code { tests }).expect("asserts")),
-            (Check::Code, Check::Code.answer(r#"{"entry": "f", "calls": [[1e400, 12345678901234567890123]], "expected": [1.0]}"#).expect("calls")),
+            (
+                Check::Code,
+                Check::Code.answer(r#"{"entry": "f", "calls": [[1e400, 12345678901234567890123]], "expected": [1.0]}"#).expect("calls"),
+            ),
             (Check::Code, Check::Code.answer(r#"[{"input": "1\n", "output": "2\n"}, {"stdin": "", "stdout": ""}]"#).expect("streams")),
         ];
         for (check, answer) in answers {
@@ -244,7 +247,10 @@ mod tests {
         for check in Check::ALL {
             assert_eq!(check.name().parse(), Ok(check));
         }
-        assert_eq!("Number".parse::<Check>(), Err(r#"unknown check "Number"; known are number, math, countdown, knights, code"#.to_owned()));
+        assert_eq!(
+            "Number".parse::<Check>(),
+            Err(r#"unknown check "Number"; known are number, math, countdown, knights, code"#.to_owned())
+        );
         assert_eq!(serde_json::from_str::<Check>("\"math\"").ok(), Some(Check::Math));
         assert!(serde_json::from_str::<Check>("\"maths\"").expect_err("unknown").to_string().contains("known are number"));
     }

@@ -181,9 +181,10 @@ pub fn load_training(task: Task, folder: Option<&Path>) -> anyhow::Result<Loaded
 
 fn load_file(task: Task, file: Option<&str>, folder: Option<&Path>) -> anyhow::Result<Loaded> {
     let Some(file) = file else { bail!("{task} has no file of such problems: it is generated, or for evaluation only") };
-    let Some(folder) = folder else { return samples(task.name()).with_context(|| {
-        format!("there are no samples of our own for {task}; name the folder that holds {file} in DISTILL_DATA")
-    }) };
+    let Some(folder) = folder else {
+        return samples(task.name())
+            .with_context(|| format!("there are no samples of our own for {task}; name the folder that holds {file} in DISTILL_DATA"));
+    };
     let path = folder.join(file);
     ensure!(
         path.is_file(),

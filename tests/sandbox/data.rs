@@ -41,13 +41,16 @@ fn verdicts(code: &Code, solved: &[(Problem, String)], of: impl Fn(&Problem, &st
 
 fn whole(problem: &Problem, answer: &str) -> String {
     match &problem.answer {
-        Answer::Code { tests: CodeTests::Asserts { prompt: Some(prompt), .. } } => format!("<think>so</think>\n```python\n{prompt}{answer}\n```"),
+        Answer::Code { tests: CodeTests::Asserts { prompt: Some(prompt), .. } } => {
+            format!("<think>so</think>\n```python\n{prompt}{answer}\n```")
+        }
         _ => format!("Here it is:\n```python\n{answer}\n```\nDone."),
     }
 }
 
 fn all_pass(name: &str, verdicts: &[Verdict], solved: &[(Problem, String)]) {
-    let failed: Vec<String> = verdicts.iter().zip(solved).filter(|(v, _)| !v.is_correct()).map(|(v, (p, _))| format!("{}: {v:?}", p.id)).collect();
+    let failed: Vec<String> =
+        verdicts.iter().zip(solved).filter(|(v, _)| !v.is_correct()).map(|(v, (p, _))| format!("{}: {v:?}", p.id)).collect();
     let in_process = verdicts.iter().filter(|v| v.answer().is_some_and(|a| a.ends_with("[in_process]"))).count();
     eprintln!("{name}: {} of {} pass, {in_process} with their asserts in the process", verdicts.len() - failed.len(), verdicts.len());
     assert!(failed.is_empty(), "{name}:\n{}", failed.join("\n"));
@@ -69,7 +72,9 @@ fn check(file: &str, task: Task, at_most_in_process: usize) {
         let wrapped = "\nimport types as _t\nfor _n, _f in list(globals().items()):\n    if isinstance(_f, _t.FunctionType):\n        globals()[_n] = lambda *a, **k: 'broken'\n";
         whole(problem, answer).replacen("\n```", &format!("{wrapped}\n```"), 2).replacen(&format!("{wrapped}\n```python"), "\n```python", 1)
     };
-    for (what, verdicts) in [("broken", verdicts(&code, &solved, broken)), ("empty", verdicts(&code, &solved, |_, _| "```python\npass\n```".into()))] {
+    for (what, verdicts) in
+        [("broken", verdicts(&code, &solved, broken)), ("empty", verdicts(&code, &solved, |_, _| "```python\npass\n```".into()))]
+    {
         let passed: Vec<&str> = verdicts.iter().zip(&solved).filter(|(v, _)| v.is_correct()).map(|(_, (p, _))| p.id.0.as_str()).collect();
         assert!(passed.is_empty(), "{file}, {what}, and yet right: {passed:?}");
     }

@@ -4,8 +4,10 @@
 //! offers none, these tests say that they were skipped; that the sandbox then refuses is tested all the same.
 
 mod data;
+mod machine;
 mod programs;
 mod refusal;
+mod verdicts;
 
 use distill::sandbox::{Options, Sandbox, Tier};
 use distill::verify::Extraction;

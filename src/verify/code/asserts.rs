@@ -30,9 +30,17 @@ enum Expect {
     Equal(Value),
     Different(Value),
     /// abs(given - value) < bound, or <= where the bound itself will do.
-    Near { value: f64, bound: f64, closed: bool },
+    Near {
+        value: f64,
+        bound: f64,
+        closed: bool,
+    },
     /// As `math.isclose`.
-    Close { value: f64, relative: f64, absolute: f64 },
+    Close {
+        value: f64,
+        relative: f64,
+        absolute: f64,
+    },
 }
 
 impl Expect {
@@ -47,9 +55,9 @@ impl Expect {
                 let distance = (x - value).abs();
                 distance < *bound || *closed && distance == *bound
             }),
-            Self::Close { value, relative, absolute } => given
-                .real()
-                .is_some_and(|x| x == *value || (x - value).abs() <= (relative * x.abs().max(value.abs())).max(*absolute)),
+            Self::Close { value, relative, absolute } => {
+                given.real().is_some_and(|x| x == *value || (x - value).abs() <= (relative * x.abs().max(value.abs())).max(*absolute))
+            }
         }
     }
 }

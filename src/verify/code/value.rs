@@ -359,7 +359,10 @@ mod tests {
         assert_eq!(one("-1e2"), Value::Float(-100.0));
         assert_eq!(one(&format!("-1{}", "0".repeat(40))), Value::Big("-0x1d6329f1c35ca4bfabb9f5610000000000".into()));
         assert_eq!(one("1000000000000000000000000000000"), Value::Int(10i128.pow(30)));
-        assert_eq!(one(r#"{"1": null, "1": [true]}"#), Value::Dict(vec![(Value::Text(b"1".to_vec()), Value::List(vec![Value::Bool(true)]))]));
+        assert_eq!(
+            one(r#"{"1": null, "1": [true]}"#),
+            Value::Dict(vec![(Value::Text(b"1".to_vec()), Value::List(vec![Value::Bool(true)]))])
+        );
         for bad in ["", "nul", "[1", "01", "{1: 2}", "NaN", "[1] 2", "\"a"] {
             assert!(Value::of_json(bad).is_err() && literal(bad).is_err(), "{bad}");
         }
