@@ -16,11 +16,14 @@ fn solved(file: &str, task: Task) -> Option<Vec<(Problem, String)>> {
         eprintln!("skipped: DISTILL_DATA is unset ({file})");
         return None;
     };
-    let path = folder.join(file);
-    let loaded = read(&path, Layout::Named(task)).unwrap_or_else(|e| panic!("{e:#}"));
-    let text = std::fs::read_to_string(&path).expect("readable");
+    Some(solved_in(&folder.join(file), task))
+}
+
+fn solved_in(path: &std::path::Path, task: Task) -> Vec<(Problem, String)> {
+    let loaded = read(path, Layout::Named(task)).unwrap_or_else(|e| panic!("{e:#}"));
+    let text = std::fs::read_to_string(path).expect("readable");
     let answer = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["answer"].as_str().expect("text").to_owned();
-    Some(loaded.problems.into_iter().zip(text.lines().map(answer)).collect())
+    loaded.problems.into_iter().zip(text.lines().map(answer)).collect()
 }
 
 /// Judges on two threads: the problems, in order, with the response that `of` makes of each solution.
@@ -88,4 +91,17 @@ fn humaneval_references_pass_and_broken_ones_fail() {
 #[test]
 fn mbpp_references_pass_and_broken_ones_fail() {
     check("mbpp_sanitized.jsonl", Task::Mbpp, 2);
+}
+
+#[test]
+fn solutions_of_our_own_samples_pass() {
+    let Some(code) = code(options()) else { return };
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/samples/code.jsonl");
+    for task in [Task::HumanEval, Task::Mbpp] {
+        let solved = solved_in(&path, task);
+        assert_eq!(solved.len(), 20);
+        all_pass(task.name(), &verdicts(&code, &solved, whole), &solved);
+        let empty = verdicts(&code, &solved, |_, _| "```python\nx = 1\n```".into());
+        assert!(empty.iter().all(|verdict| !verdict.is_correct()), "{task}");
+    }
 }

@@ -31,16 +31,34 @@ pub struct Judged {
     pub sandbox: Option<&'static str>,
 }
 
-/// The names by which a line may set each limit, and what its unit is worth.
-const LIMITS: [(&str, &[(&str, f64)]); 7] = [
-    ("cpu_seconds", &[("cpu_seconds", 1.0), ("cpu", 1.0), ("cpu_s", 1.0)]),
-    ("wall_seconds", &[("wall_seconds", 1.0), ("wall", 1.0), ("wall_s", 1.0), ("timeout", 1.0)]),
-    ("memory", &[("memory", 1.0), ("memory_bytes", 1.0), ("memory_mb", 1_048_576.0), ("memory_mib", 1_048_576.0)]),
-    ("processes", &[("processes", 1.0)]),
-    ("files", &[("files", 1.0), ("file_bytes", 1.0), ("disk", 1.0), ("files_mb", 1_048_576.0), ("disk_mb", 1_048_576.0)]),
-    ("output", &[("output", 1.0), ("output_bytes", 1.0)]),
-    ("result", &[("result", 1.0), ("result_bytes", 1.0)]),
+/// The limits that a line may set, by any of these names with or without a unit behind it (`memory_mb`, `wall_s`); bare, in seconds and bytes.
+const LIMITS: [(&str, &[&str]); 7] = [
+    ("cpu_seconds", &["cpu", "cpu_time", "time"]),
+    ("wall_seconds", &["wall", "wall_time", "timeout"]),
+    ("memory", &["memory", "mem"]),
+    ("processes", &["processes", "nproc"]),
+    ("files", &["files", "file", "file_size", "disk"]),
+    ("output", &["output"]),
+    ("result", &["result"]),
 ];
+const UNITS: [(&str, f64); 9] = [
+    ("_seconds", 1.0),
+    ("_s", 1.0),
+    ("_ms", 0.001),
+    ("_bytes", 1.0),
+    ("_kb", 1024.0),
+    ("_kib", 1024.0),
+    ("_mb", 1_048_576.0),
+    ("_mib", 1_048_576.0),
+    ("_gb", 1_073_741_824.0),
+];
+
+/// The limit that a name stands for, and what its unit is worth.
+fn limit(name: &str) -> Option<(&'static str, f64)> {
+    let (base, unit) = UNITS.iter().find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, *unit))).unwrap_or((name, 1.0));
+    let (limit, _) = LIMITS.iter().find(|(_, names)| names.contains(&base))?;
+    Some((limit, unit))
+}
 
 impl Pair {
     /// Reads a line.
@@ -85,8 +103,7 @@ impl Pair {
     fn limits(&self, base: Limits) -> Result<Limits, String> {
         let mut limits = base;
         for (name, value) in self.limits.iter().flatten() {
-            let known = LIMITS.iter().find_map(|(limit, names)| Some((*limit, names.iter().find(|(n, _)| n == name)?.1)));
-            let Some((limit, unit)) = known else {
+            let Some((limit, unit)) = limit(name) else {
                 return Err(format!("unknown limit {name:?}; known are {}", LIMITS.map(|(limit, _)| limit).join(", ")));
             };
             let value = value * unit;
