@@ -117,7 +117,7 @@ fn fill(python: &Python) -> Result<()> {
     symlink(FILES, "/tmp").context("/tmp on the new root")?;
     for name in CLOSED {
         // A folder on the way to the interpreter is there already; closed to listing is what it can be then.
-        if fs::DirBuilder::new().mode(0).create(format!("/{name}")).is_err() {
+        if fs::DirBuilder::new().mode(0o000).create(format!("/{name}")).is_err() {
             let path = CString::new(format!("/{name}"))?;
             // SAFETY: a path that lives until the call returns.
             unsafe { libc::chmod(path.as_ptr(), 0o711) };

@@ -6,25 +6,9 @@ def prepare(source, entry, counter, simple):
     tree = ast.parse(source)
     check = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == 'check' and len(n.args.args) == 1), None) if entry else None
     name = check.args.args[0].arg if check else None
-    before, body = [], list(check.body) if check else []
-    for node in tree.body:
-        if node is check:
-            continue
-        plain = isinstance(node, (ast.Import, ast.ImportFrom)) or isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        meta = isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) for t in node.targets) and not any(
-            isinstance(n, ast.Call) for n in ast.walk(node))
-        if isinstance(node, ast.Assert) and not check:
-            body.append(node)
-        elif plain or meta:
-            before.append(node)
-        elif isinstance(node, ast.Expr) and check and isinstance(node.value, ast.Call) and getattr(node.value.func, 'id', '') == 'check':
-            pass
-        else:
-            simple = False
-
-    space = {}
-    if simple:
-        exec(compile(ast.Module(before, []), 'before', 'exec'), space)
+    call_of_check = lambda n: isinstance(n, ast.Expr) and isinstance(n.value, ast.Call) and getattr(n.value.func, 'id', '') == 'check'
+    body = [n for n in tree.body if n is not check and not (check and call_of_check(n))] + (list(check.body) if check else [])
+    before, space = [], {}
     known = set(dir(__builtins__)) | set(space) if not isinstance(__builtins__, dict) else set(__builtins__) | set(space)
 
     def names(node):
@@ -121,8 +105,8 @@ def prepare(source, entry, counter, simple):
                     if i >= 500 or type(value) not in (int, str, float, bool):
                         raise No
                     statements([Put(node.target.id, value).visit(copy.deepcopy(part)) for part in node.body], out)
-            elif isinstance(node, (ast.Import, ast.ImportFrom)) or isinstance(node, ast.Assign) and ours(node.value) and isinstance(
-                    node.targets[0], ast.Name) and len(node.targets) == 1:
+            elif isinstance(node, (ast.Import, ast.ImportFrom)) or isinstance(node, ast.Assign) and ours(node.value) and all(
+                    isinstance(target, ast.Name) for target in node.targets):
                 before.append(node)
                 exec(compile(ast.Module([node], []), 'before', 'exec'), space)
                 known.update(space)
