@@ -115,7 +115,7 @@ fn remedies(tried: &[(String, String)]) -> Vec<String> {
     let says = |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     let mut all = Vec::new();
     let mut say = |text: &str| all.push(text.to_owned());
-    if refused("user namespaces") || refused("new process") {
+    if refused("user namespaces") || refused("new process") || refused("namespace failed") {
         if says("/proc/sys/user/max_user_namespaces", "0") {
             say("User namespaces are switched off: sysctl -w user.max_user_namespaces=10000.");
         }
