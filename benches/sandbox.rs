@@ -1,12 +1,14 @@
-//! Programs per second through the sandbox: cold, cold with eleven imports, warm, and warm with the imports, on one thread and on two.
+//! Programs per second through the sandbox: cold, cold with eleven imports, warm, and warm with the imports, on one thread and on two; and, as the
+//! measure of the machine at that moment, bare: the start and end of an interpreter that does nothing, outside.
 //!
 //!     cargo bench --bench sandbox -- [FILTER] [--quick]      FILTER as in warm/2
 //!
 //! `cpu_ms` is the CPU time of everything below this program for each of its programs, starting the sandbox included; it depends less than the rate on what
 //! else the machine does.
 
-use distill::sandbox::{Job, Options, Sandbox, Tier};
+use distill::sandbox::{Job, Options, Python, Sandbox, Tier};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const IMPORTS: &str = "import math, re, collections, itertools, functools, heapq, bisect, random, string, typing, json\n";
@@ -16,6 +18,17 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let time = Duration::from_secs(if args.iter().any(|arg| arg == "--quick") { 1 } else { 5 });
     let filter = args.iter().find(|arg| !arg.starts_with("--")).cloned().unwrap_or_default();
+    for threads in [1, 2] {
+        let Ok(python) = Python::find(None) else { return println!("skipped: Python is missing") };
+        if format!("bare/{threads}").contains(&filter) {
+            let before = cpu_seconds();
+            let start = || {
+                let status = Command::new(&python.executable).args(["-I", "-S", "-B", "-c", "pass"]).status();
+                assert!(status.expect("it starts").success());
+            };
+            report(&format!("bare/{threads}"), rate(&start, threads, time), before);
+        }
+    }
     for (name, warm, imports) in
         [("cold", false, ""), ("cold+imports", false, IMPORTS), ("warm", true, ""), ("warm+imports", true, IMPORTS)]
     {
@@ -30,17 +43,21 @@ fn main() {
                 Ok(sandbox) => sandbox,
                 Err(error) => return println!("skipped: {error}"),
             };
-            let (rate, n) = rate(&sandbox, &job, threads, time);
+            let run = || drop(sandbox.run(&job, "", None).expect("it runs").result.expect("it is right"));
+            let rate = rate(&run, threads, time);
             drop(sandbox);
-            let cpu = (cpu_seconds() - before) * 1000.0 / n as f64;
-            println!("{{\"bench\": \"sandbox/{name}/{threads}\", \"programs_per_s\": {rate:.1}, \"cpu_ms\": {cpu:.1}, \"programs\": {n}}}");
+            report(&format!("{name}/{threads}"), rate, before);
         }
     }
 }
 
-/// Programs per second over at least `time`, and how many there were.
-fn rate(sandbox: &Sandbox, job: &Job, threads: usize, time: Duration) -> (f64, usize) {
-    let run = || drop(sandbox.run(job, "", None).expect("it runs").result.expect("it is right"));
+fn report(name: &str, (rate, n): (f64, usize), cpu_before: f64) {
+    let cpu = (cpu_seconds() - cpu_before) * 1000.0 / n as f64;
+    println!("{{\"bench\": \"sandbox/{name}\", \"programs_per_s\": {rate:.1}, \"cpu_ms\": {cpu:.1}, \"programs\": {n}}}");
+}
+
+/// Runs per second over at least `time`, and how many there were.
+fn rate(run: &(dyn Fn() + Sync), threads: usize, time: Duration) -> (f64, usize) {
     let together = |work: &(dyn Fn() -> usize + Sync)| -> usize {
         std::thread::scope(|scope| {
             let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();

@@ -27,6 +27,8 @@ pub(super) struct Warm {
     socket: UnixStream,
     answers: BufReader<UnixStream>,
     pid: libc::pid_t,
+    /// The steps of the program before, and how they were said: mostly they are the same again.
+    said: (Vec<Step>, Vec<u8>),
 }
 
 impl Warm {
@@ -54,7 +56,7 @@ impl Warm {
             become_interpreter(theirs.as_raw_fd(), &kept, &argv, &envp);
         }
         let answers = BufReader::new(ours.try_clone()?);
-        let mut warm = Self { socket: ours, answers, pid };
+        let mut warm = Self { socket: ours, answers, pid, said: Default::default() };
         drop(theirs);
         ensure!(warm.line()? == "ready\n", "the warm interpreter does not answer");
         Ok(warm)
@@ -62,9 +64,12 @@ impl Warm {
 
     /// Forks a program that first carries out `steps`; the process id of its init, a child of this process.
     pub(super) fn fork(&mut self, steps: &[Step], ends: &Ends) -> Result<libc::pid_t> {
-        let steps = literal(steps);
-        let message = [&(steps.len() as u32).to_le_bytes()[..], steps.as_bytes()].concat();
-        let sent = send_with(&self.socket, &message, [ends.stdin, ends.stdout, ends.stderr, ends.job, ends.result, ends.status])?;
+        if self.said.0 != steps {
+            let text = literal(steps);
+            self.said = (steps.to_vec(), [&(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat());
+        }
+        let message = &self.said.1;
+        let sent = send_with(&self.socket, message, [ends.stdin, ends.stdout, ends.stderr, ends.job, ends.result, ends.status])?;
         self.socket.write_all(&message[sent..]).context("the warm interpreter")?;
         let answer = self.line()?;
         let numbers: Option<(i32, i32)> = answer.trim_end().split_once(' ').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
