@@ -7,6 +7,7 @@ use crate::publish::Busy;
 use crate::recipe::{Draft, Recipe, TINY, check_pair};
 use crate::report;
 use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
+use crate::verify::Unavailable;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -83,6 +84,8 @@ enum Command {
         #[arg(short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..), allow_negative_numbers = true)]
         n: u32,
     },
+    /// What this machine can do: whether untrusted programs can be confined here, and a dozen escapes that are tried
+    Doctor,
 }
 
 fn pair(text: &str) -> Result<String, String> {
@@ -116,7 +119,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         143
     } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) || error.is::<hub::Temporary>() {
         75
-    } else if error.is::<ConfigError>() || error.is::<Busy>() {
+    } else if error.is::<ConfigError>() || error.is::<Busy>() || error.is::<Unavailable>() {
         78
     } else {
         1
@@ -192,6 +195,11 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Show { path, problem, dropped, n } => {
             let look = stage::show::Look { problem, dropped, n: n as usize, json: shared.json, columns: columns() };
             print(&stage::show::show(&path, &look)?)
+        }
+        Command::Doctor => {
+            let findings = stage::doctor::doctor(shared.json)?;
+            print(&findings.text)?;
+            findings.verdict
         }
     }
 }

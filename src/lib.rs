@@ -19,6 +19,7 @@ pub mod response;
 pub mod reward;
 pub mod rollout;
 pub mod sampler;
+pub mod sandbox;
 pub mod shard;
 pub mod stage;
 pub mod tasks;

@@ -50,6 +50,36 @@ pub enum Answer {
     Countdown { numbers: Vec<i64>, target: i64 },
     /// Who is a knight: `knights[i]` belongs to `names[i]`.
     Knights { names: Vec<String>, knights: Vec<bool> },
+    /// A Python program that passes these tests.
+    Code { tests: CodeTests },
+}
+
+/// How a program is tested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "style", rename_all = "snake_case", deny_unknown_fields)]
+pub enum CodeTests {
+    /// Python source with asserts. With an `entry`, the test has a `check(candidate)` that is called with that function of the program. `prompt` is
+    /// source that a response may go on from in place of being whole.
+    Asserts {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entry: Option<String>,
+        test: String,
+    },
+    /// `entry` called with each list of arguments gives the expected value. Both are JSON texts, which keep all digits of a number.
+    Calls { entry: String, calls: Vec<String>, expected: Vec<String> },
+    /// The whole program, run once per case, turns an input into an output.
+    Streams { cases: Vec<StreamCase> },
+}
+
+/// What a program reads and what it must then have written, line ends and trailing blanks apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamCase {
+    #[serde(alias = "input")]
+    pub stdin: String,
+    #[serde(alias = "output")]
+    pub stdout: String,
 }
 
 impl Answer {
@@ -65,6 +95,7 @@ impl Answer {
                 .map(|(name, knight)| format!("{name} is a {}", if *knight { "knight" } else { "knave" }))
                 .collect::<Vec<_>>()
                 .join(", "),
+            Self::Code { tests } => serde_json::to_string(tests).expect("texts and lists of texts have a JSON form"),
         }
     }
 }

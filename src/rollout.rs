@@ -12,7 +12,7 @@ use crate::reward::{RewardPreset, score};
 use crate::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
 use crate::trace::{Completion, FinishReason, LanguageShare, Message, Trace};
 use crate::verify::{Rules, Verifier};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -154,10 +154,8 @@ impl Rollout {
     pub fn judge(&self, problem: &Problem, rendered: &Rendered, attempt: u32, completion: Completion) -> Result<Judged> {
         let text = response_text(&self.text, rendered, &completion);
         let response = Response::parse(&text);
-        let verdict = match self.verifier.verify(problem, &response) {
-            Ok(verdict) => verdict,
-            Err(unavailable) => bail!("problem {} cannot be judged: {unavailable}", problem.id),
-        };
+        // No verdict is no reward: what could not be run ends the stage, as the error that it is.
+        let verdict = self.verifier.verify(problem, &response).with_context(|| format!("problem {} cannot be judged", problem.id))?;
         let scored = score(self.reward, problem, &response, &verdict, completion.finish, completion.tokens.len(), self.params.max_tokens);
         let trace = Trace {
             id: Trace::id_of(&problem.id, attempt),
@@ -229,4 +227,38 @@ fn response_text(text: &Text, rendered: &Rendered, completion: &Completion) -> S
         tokens = rest;
     }
     format!("{}{}", rendered.prefill, text.decode(tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{Answer, CodeTests, Language, ProblemId};
+    use crate::verify::{Extraction, Unavailable};
+
+    /// Here the sandbox has no helper, since this program is a test: as on a machine that has no sandbox, nothing can be run.
+    #[test]
+    fn an_unavailable_verifier_gives_no_trace_and_no_reward() {
+        let rollout = Rollout {
+            text: Arc::new(Text::tiny()),
+            prompt: PromptStyle::Plain,
+            params: SamplingParams::at(1.0, 4),
+            verifier: Rules { extraction: Extraction::Flexible },
+            reward: RewardPreset::SimplerlZoo,
+        };
+        let tests = CodeTests::Asserts { prompt: None, entry: None, test: "assert f() == 1".into() };
+        let problem = Problem {
+            id: ProblemId("t/0".into()),
+            task: "t".into(),
+            question: "f".into(),
+            answer: Answer::Code { tests },
+            language: Language::En,
+            level: None,
+        };
+        let rendered = Rendered { content: "f".into(), text: "f".into(), prefill: "def f(): return 1".into(), tokens: vec![0] };
+        let completion = Completion { tokens: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Stop };
+        let error = rollout.judge(&problem, &rendered, 0, completion).expect_err("nothing was run");
+        assert!(error.is::<Unavailable>(), "{error:#}");
+        assert!(format!("{error:#}").starts_with("problem t/0 cannot be judged: verifier unavailable: "), "{error:#}");
+        assert!(rollout.verifier.ready([&problem].into_iter()).is_err());
+    }
 }

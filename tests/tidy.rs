@@ -18,7 +18,7 @@ const FLOORS: [(u8, &[&str]); 10] = [
     (5, &["rollout"]),
     (4, &["reward", "filter", "metric", "sampler"]),
     (3, &["verify", "measure", "shard", "model"]),
-    (2, &["trace", "tasks", "response"]),
+    (2, &["trace", "tasks", "response", "sandbox"]),
     (1, &["problem", "key", "lanes", "memory", "publish", "hub"]),
 ];
 

@@ -57,7 +57,7 @@ struct ProblemFlags {
     /// Fields of your JSONL: question=prompt,answer=target, and id=key if it has ids (problems.fields); a known task has its own
     #[arg(long, value_name = "question=…,answer=…", value_parser = fields, conflicts_with = "task")]
     fields: Option<std::vec::Vec<(String, String)>>,
-    /// How the answers of your problems are checked: number, math, countdown, knights (problems.verify); a known task has its own
+    /// How the answers of your problems are checked: number, math, countdown, knights, code (problems.verify); a known task has its own
     #[arg(long, value_name = "CHECK", conflicts_with = "task")]
     verify: Option<String>,
 }

@@ -208,8 +208,9 @@ pub(super) fn entry(judged: Judged) -> Entry {
 
 /// Room that attempts at these problems need: the longest prompt and `max_tokens`, within the model's positions.
 ///
-/// `max_tokens` that leave no room for a prompt are a mistake in the recipe.
+/// `max_tokens` that leave no room for a prompt are a mistake in the recipe. Problems that cannot be judged here end the stage before it samples any.
 pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: usize) -> Result<usize> {
+    rollout.verifier.ready(problems.iter().map(|problem| &**problem))?;
     let max_tokens = rollout.params.max_tokens;
     config(if max_tokens < positions {
         Ok(())

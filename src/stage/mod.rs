@@ -4,6 +4,7 @@
 //! again goes on where the last one ended. No formula lives here.
 
 mod collect;
+pub mod doctor;
 pub mod evaluate;
 mod examples;
 pub mod filter;

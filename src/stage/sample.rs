@@ -90,7 +90,7 @@ pub(super) fn source(rollout: &Rollout, model: String, weights_hash: String, run
         template_hash: rollout.text.template_hash(),
         sampling: json!({"prompt": rollout.prompt, "params": rollout.params}),
         seed: Some(run.seed()),
-        verifier: Some(format!("rules {}", env!("CARGO_PKG_VERSION"))),
+        verifier: Some(rollout.verifier.name()),
         filter: serde_json::Value::Null,
         input_manifest: None,
     }

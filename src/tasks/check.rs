@@ -4,8 +4,9 @@
 //! `verify/`'s.
 
 use super::number::canonical_number;
-use crate::problem::Answer;
+use crate::problem::{Answer, CodeTests, StreamCase};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// A way to check answers that problems are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +20,12 @@ pub enum Check {
     Countdown,
     /// Who is a knight.
     Knights,
+    /// A program that passes tests.
+    Code,
 }
 
 impl Check {
-    pub const ALL: [Self; 4] = [Self::Number, Self::Math, Self::Countdown, Self::Knights];
+    pub const ALL: [Self; 5] = [Self::Number, Self::Math, Self::Countdown, Self::Knights, Self::Code];
 
     /// The name in a recipe.
     pub fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Check {
             Self::Math => "math",
             Self::Countdown => "countdown",
             Self::Knights => "knights",
+            Self::Code => "code",
         }
     }
 
@@ -53,6 +57,7 @@ impl Check {
             }),
             Self::Knights => knights(reference)
                 .ok_or_else(|| format!("the reference {:?} is not a list such as \"Ada is a knight, Leo is a knave\"", shorten(reference))),
+            Self::Code => code(reference).map(|tests| Answer::Code { tests }),
         }
     }
 }
@@ -122,6 +127,43 @@ fn knights(reference: &str) -> Option<Answer> {
     Some(Answer::Knights { names, knights })
 }
 
+/// Tests of a program: Python source with asserts; `{"entry", "calls", "expected"}`; a list of `{"stdin", "stdout"}`; or what `Answer::gold` writes.
+fn code(reference: &str) -> Result<CodeTests, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Calls<'a> {
+        entry: String,
+        #[serde(borrow)]
+        calls: Vec<&'a RawValue>,
+        #[serde(borrow)]
+        expected: Vec<&'a RawValue>,
+    }
+    let fault = |error: serde_json::Error| format!("the tests {:?} are not readable: {error}", shorten(reference));
+    let tests = match reference.as_bytes().first() {
+        Some(b'{') if reference.contains("\"style\"") => serde_json::from_str(reference).map_err(fault)?,
+        Some(b'{') => {
+            let read: Calls = serde_json::from_str(reference).map_err(fault)?;
+            let texts = |values: Vec<&RawValue>| values.into_iter().map(|value| value.get().to_owned()).collect();
+            CodeTests::Calls { entry: read.entry, calls: texts(read.calls), expected: texts(read.expected) }
+        }
+        Some(b'[') => CodeTests::Streams { cases: serde_json::from_str::<Vec<StreamCase>>(reference).map_err(fault)? },
+        _ => CodeTests::Asserts { prompt: None, entry: None, test: reference.to_owned() },
+    };
+    match &tests {
+        CodeTests::Asserts { test, .. } if !test.contains("assert") => {
+            Err(format!("the tests {:?} hold no assert, and are no JSON", shorten(reference)))
+        }
+        CodeTests::Calls { calls, expected, .. } if calls.is_empty() || calls.len() != expected.len() => {
+            Err(format!("the tests have {} calls and {} expected values", calls.len(), expected.len()))
+        }
+        CodeTests::Calls { calls, .. } if calls.iter().any(|call| !call.starts_with('[')) => {
+            Err("a call in the tests is no list of arguments".to_owned())
+        }
+        CodeTests::Streams { cases } if cases.is_empty() => Err("the tests have no cases".to_owned()),
+        _ => Ok(tests),
+    }
+}
+
 /// At most 60 characters, for messages.
 fn shorten(text: &str) -> String {
     if text.chars().count() > 60 { text.chars().take(60).chain("…".chars()).collect() } else { text.to_owned() }
@@ -167,6 +209,17 @@ mod tests {
         for text in ["Ada", "Ada is a spy", "Ada is a knight, Ada is a knave", " is a knight"] {
             check(Check::Knights, text, "not a list");
         }
+        for (text, part) in [
+            ("print(1)", "no assert"),
+            ("[]", "no cases"),
+            ("[1]", "not readable"),
+            (r#"{"entry": "f", "calls": [], "expected": []}"#, "0 calls"),
+            (r#"{"entry": "f", "calls": [[1]], "expected": []}"#, "1 calls and 0"),
+            (r#"{"entry": "f", "calls": [1], "expected": [1]}"#, "no list of arguments"),
+            (r#"{"calls": [[1]], "expected": [1]}"#, "missing field `entry`"),
+        ] {
+            check(Check::Code, text, part);
+        }
         check(Check::Number, &"x".repeat(1000), "xxx…");
     }
 
@@ -177,6 +230,12 @@ mod tests {
             (Check::Math, Answer::Math { text: r"\sqrt{2}".into() }),
             (Check::Countdown, Answer::Countdown { numbers: vec![3, 44, 5], target: -2 }),
             (Check::Knights, Answer::Knights { names: vec!["Ada".into(), "Leo".into()], knights: vec![false, true] }),
+            (Check::Code, code("assert f(1) == \"x\"").map(|tests| Answer::Code { tests }).expect("asserts")),
+            (
+                Check::Code,
+                Check::Code.answer(r#"{"entry": "f", "calls": [[1e400, 12345678901234567890123]], "expected": [1.0]}"#).expect("calls"),
+            ),
+            (Check::Code, Check::Code.answer(r#"[{"input": "1\n", "output": "2\n"}, {"stdin": "", "stdout": ""}]"#).expect("streams")),
         ];
         for (check, answer) in answers {
             assert_eq!(check.answer(&answer.gold()), Ok(answer));
@@ -188,7 +247,10 @@ mod tests {
         for check in Check::ALL {
             assert_eq!(check.name().parse(), Ok(check));
         }
-        assert_eq!("Number".parse::<Check>(), Err(r#"unknown check "Number"; known are number, math, countdown, knights"#.to_owned()));
+        assert_eq!(
+            "Number".parse::<Check>(),
+            Err(r#"unknown check "Number"; known are number, math, countdown, knights, code"#.to_owned())
+        );
         assert_eq!(serde_json::from_str::<Check>("\"math\"").ok(), Some(Check::Math));
         assert!(serde_json::from_str::<Check>("\"maths\"").expect_err("unknown").to_string().contains("known are number"));
     }

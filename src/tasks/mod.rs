@@ -51,10 +51,12 @@ pub enum Task {
     /// Three small numbers, asked in signs alone; for models that start from nothing.
     CountdownTiny,
     Knights,
+    HumanEval,
+    Mbpp,
 }
 
 impl Task {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Arithmetic,
         Self::Gsm8k,
         Self::Math,
@@ -64,6 +66,8 @@ impl Task {
         Self::Countdown,
         Self::CountdownTiny,
         Self::Knights,
+        Self::HumanEval,
+        Self::Mbpp,
     ];
 
     /// The name in a recipe.
@@ -78,6 +82,8 @@ impl Task {
             Self::Countdown => "countdown",
             Self::CountdownTiny => "countdown-tiny",
             Self::Knights => "knights",
+            Self::HumanEval => "humaneval",
+            Self::Mbpp => "mbpp",
         }
     }
 
@@ -88,6 +94,7 @@ impl Task {
             Self::Math | Self::Math500 => Check::Math,
             Self::Countdown | Self::CountdownTiny => Check::Countdown,
             Self::Knights => Check::Knights,
+            Self::HumanEval | Self::Mbpp => Check::Code,
         }
     }
 
@@ -102,6 +109,8 @@ impl Task {
             Self::Aime25 => Some("aime_2025.jsonl"),
             Self::Countdown => Some("countdown.jsonl"),
             Self::Knights => Some("knights_knaves_test.jsonl"),
+            Self::HumanEval => Some("humaneval.jsonl"),
+            Self::Mbpp => Some("mbpp_sanitized.jsonl"),
         }
     }
 
@@ -111,7 +120,7 @@ impl Task {
             Self::Gsm8k => Some("gsm8k_train.jsonl"),
             Self::Math | Self::Math500 => Some("math_train.jsonl"),
             Self::Aime24 | Self::Aime25 => Some("aime_1983_2023.jsonl"),
-            Self::Arithmetic | Self::Countdown | Self::CountdownTiny | Self::Knights => None,
+            Self::Arithmetic | Self::Countdown | Self::CountdownTiny | Self::Knights | Self::HumanEval | Self::Mbpp => None,
         }
     }
 
@@ -124,6 +133,7 @@ impl Task {
             Self::Aime24 | Self::Aime25 => Some(("data/samples/aime.jsonl", include_str!("../../data/samples/aime.jsonl"))),
             Self::Countdown => Some(("data/samples/countdown.jsonl", include_str!("../../data/samples/countdown.jsonl"))),
             Self::Knights => Some(("data/samples/knights.jsonl", include_str!("../../data/samples/knights.jsonl"))),
+            Self::HumanEval | Self::Mbpp => Some(("data/samples/code.jsonl", include_str!("../../data/samples/code.jsonl"))),
         }
     }
 }
@@ -171,8 +181,11 @@ pub fn load_training(task: Task, folder: Option<&Path>) -> anyhow::Result<Loaded
 }
 
 fn load_file(task: Task, file: Option<&str>, folder: Option<&Path>) -> anyhow::Result<Loaded> {
-    let Some(file) = file else { bail!("{task} is generated and has no file") };
-    let Some(folder) = folder else { return samples(task.name()).with_context(|| format!("{task} has no samples")) };
+    let Some(file) = file else { bail!("{task} has no file of such problems: it is generated, or for evaluation only") };
+    let Some(folder) = folder else {
+        return samples(task.name())
+            .with_context(|| format!("there are no samples of our own for {task}; name the folder that holds {file} in DISTILL_DATA"));
+    };
     let path = folder.join(file);
     ensure!(
         path.is_file(),
@@ -207,7 +220,7 @@ mod tests {
         }
         assert_eq!(
             "gsm".parse::<Task>(),
-            Err(r#"unknown task "gsm"; known are arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights"#
+            Err(r#"unknown task "gsm"; known are arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights, humaneval, mbpp"#
                 .to_owned())
         );
         assert_eq!(serde_json::to_string(&Task::Aime24).ok().as_deref(), Some("\"aime24\""));
@@ -278,6 +291,8 @@ mod tests {
             ("countdown.jsonl", Task::Countdown, 2000),
             ("knights_knaves_train.jsonl", Task::Knights, 1500),
             ("knights_knaves_test.jsonl", Task::Knights, 500),
+            ("humaneval.jsonl", Task::HumanEval, 164),
+            ("mbpp_sanitized.jsonl", Task::Mbpp, 399),
         ];
         for (file, task, rows) in files {
             let loaded = read(&folder.join(file), Layout::Named(task)).unwrap_or_else(|e| panic!("{e:#}"));

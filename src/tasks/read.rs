@@ -6,7 +6,7 @@
 use super::check::Check;
 use super::row::Row;
 use super::{Loaded, Task, Unusable};
-use crate::problem::{Answer, Language, Problem, ProblemId};
+use crate::problem::{Answer, CodeTests, Language, Problem, ProblemId};
 use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -89,7 +89,7 @@ fn problem(line: &[u8], line_idx: usize, layout: Layout) -> anyhow::Result<(Prob
         Layout::Own { fields, .. } => row.text(&[&fields.question])?,
     };
     let id_field = match layout {
-        Layout::Named(_) => row.find(&["id"]).map(|_| "id"),
+        Layout::Named(_) => ["id", "task_id"].into_iter().find(|name| row.find(&[name]).is_some()),
         Layout::Own { fields, .. } => fields.id.as_deref(),
     };
     let id = ProblemId(id_field.map_or_else(|| Ok(format!("{task}/{line_idx}")), |field| row.id(field, task))?);
@@ -105,7 +105,7 @@ fn problem(line: &[u8], line_idx: usize, layout: Layout) -> anyhow::Result<(Prob
 }
 
 /// The copies of a set differ in the name of the same field; these are the ones in use.
-const QUESTIONS: [&str; 4] = ["problem", "question", "Problem", "quiz"];
+const QUESTIONS: [&str; 6] = ["problem", "question", "Problem", "quiz", "prompt", "text"];
 const ANSWERS: [&str; 2] = ["answer", "Answer"];
 
 fn named_answer(row: &Row, task: Task) -> anyhow::Result<Result<Answer, String>> {
@@ -147,6 +147,10 @@ fn named_question(row: &Row, task: Task, answer: &Result<Answer, String>) -> any
         Ok(Answer::Countdown { numbers, target }) if task == Task::Countdown && row.find(&QUESTIONS).is_none() => {
             Ok(super::countdown::question(numbers, *target))
         }
+        // MBPP's questions leave out how the function is called: its tests say so.
+        Ok(Answer::Code { tests: CodeTests::Asserts { test, .. } }) if task == Task::Mbpp => {
+            Ok(format!("{}\nYour Python code must pass these tests:\n\n{test}", row.text(&QUESTIONS)?.trim_end()))
+        }
         _ => row.text(&QUESTIONS),
     }
 }
@@ -156,7 +160,7 @@ fn size(answer: &Answer) -> Option<u8> {
     match answer {
         Answer::Countdown { numbers, .. } => u8::try_from(numbers.len()).ok(),
         Answer::Knights { names, .. } => u8::try_from(names.len()).ok(),
-        Answer::Number { .. } | Answer::Math { .. } => None,
+        Answer::Number { .. } | Answer::Math { .. } | Answer::Code { .. } => None,
     }
 }
 
@@ -188,6 +192,14 @@ mod tests {
         check(Task::Aime24, r#"{"ID": "2024-I-1", "Problem": "q", "Answer": 73}"#, "aime24/0", "73");
         check(Task::Countdown, r#"{"target": 98, "nums": [44, 19, 35]}"#, "countdown/0", "98 from [44, 19, 35]");
         check(Task::Knights, r#"{"quiz": "q", "names": ["A"], "solution": [true]}"#, "knights/0", "A is a knight");
+        let gold = r#"{"style":"asserts","prompt":"def f(x):\n","entry":"f","test":"def check(c):\n    assert c(1) == 1\n"}"#;
+        let test = r#""entry_point": "f", "test": "def check(c):\n    assert c(1) == 1\n""#;
+        check(Task::HumanEval, &format!(r#"{{"task_id": "HumanEval/0", "prompt": "def f(x):\n", {test}}}"#), "HumanEval/0", gold);
+        check(Task::HumanEval, &format!(r#"{{"id": "HumanEval/0", "problem": "def f(x):\n", {test}}}"#), "HumanEval/0", gold);
+        let gold = r#"{"style":"asserts","test":"import math\nassert f(1) == 1"}"#;
+        let published = r#"{"task_id": 2, "text": "q", "test_imports": ["import math"], "test_list": ["assert f(1) == 1"]}"#;
+        check(Task::Mbpp, published, "mbpp/2", gold);
+        check(Task::Mbpp, r#"{"id": "mbpp/2", "problem": "q", "test": "import math\nassert f(1) == 1"}"#, "mbpp/2", gold);
     }
 
     #[test]
@@ -195,6 +207,12 @@ mod tests {
         let loaded = named(Task::Countdown, r#"{"target": 98, "nums": [44, 19, 35]}"#).expect("valid");
         assert!(loaded.problems[0].question.contains("value is 98") && loaded.problems[0].question.contains("44, 19, 35"));
         assert_eq!(loaded.problems[0].level, Some(3));
+    }
+
+    #[test]
+    fn a_question_of_mbpp_shows_its_tests() {
+        let loaded = named(Task::Mbpp, r#"{"id": "mbpp/2", "problem": "Write a function.", "test": "assert f(1) == 1"}"#).expect("valid");
+        assert!(loaded.problems[0].question.ends_with("tests:\n\nassert f(1) == 1"), "{}", loaded.problems[0].question);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::check::Check;
 use super::knights::{MAX_PEOPLE, Statement, solutions};
-use crate::problem::Answer;
+use crate::problem::{Answer, CodeTests};
 use anyhow::{Context, bail, ensure};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -97,6 +97,11 @@ impl Row {
         match check {
             Check::Countdown if self.find(&["nums", "numbers"]).is_some() => self.countdown(),
             Check::Knights if self.find(&["names"]).is_some() => self.knights(),
+            Check::Code if self.find(&["test", "test_list"]).is_some() => self.asserts(),
+            Check::Code => match self.require(names)?.1 {
+                structured @ (Value::Object(_) | Value::Array(_)) => Ok(check.answer(&structured.to_string())),
+                _ => Ok(check.answer(&self.reference(names)?)),
+            },
             _ => Ok(check.answer(&self.reference(names)?)),
         }
     }
@@ -125,6 +130,24 @@ impl Row {
             None => None,
         };
         Ok(unproven.map_or(Ok(Answer::Knights { names, knights }), Err))
+    }
+
+    /// HumanEval's fields (a test with `check`, the entry point, the prompt that a response may go on from) or MBPP's (asserts alone).
+    fn asserts(&self) -> anyhow::Result<Result<Answer, String>> {
+        let test = match self.find(&["test_list"]) {
+            Some(_) => {
+                let line = |v: &Value| v.as_str().map(str::to_owned);
+                let before = self.find(&["test_imports"]).map_or(Ok(Vec::new()), |_| self.list("test_imports", "texts", line))?;
+                [before, self.list("test_list", "texts", line)?].concat().join("\n")
+            }
+            None => self.text(&["test"])?,
+        };
+        let entry = self.find(&["entry_point"]).map(|_| self.text(&["entry_point"])).transpose()?;
+        let prompt = entry.as_ref().map(|_| self.text(&["prompt", "problem"])).transpose()?;
+        if !test.contains("assert") {
+            return Ok(Err("the test holds no assert".to_owned()));
+        }
+        Ok(Ok(Answer::Code { tests: CodeTests::Asserts { prompt, entry, test } }))
     }
 
     fn list<T>(&self, name: &str, what: &str, item: impl Fn(&Value) -> Option<T>) -> anyhow::Result<Vec<T>> {

@@ -4,6 +4,7 @@
 //! never `Correct`. What counts as equal in mathematics is `math/`'s; the decisions are listed in `README.md` beside this file.
 //! This module does not know rewards, tokens, or how an attempt ended.
 
+pub mod code;
 mod countdown;
 mod expression;
 mod extract;
@@ -36,7 +37,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The verdict, without the trait's error: rules need nothing but the text.
+    /// The verdict, without the trait's error: rules need nothing but the text. Programs are not run here, and so undecided.
     pub fn judge(&self, problem: &Problem, response: &Response) -> Verdict {
         let verdict = match &problem.answer {
             Answer::Number { value: gold } | Answer::Math { text: gold } => expression::judge(gold, response, self.extraction),
@@ -44,14 +45,35 @@ impl Rules {
             Answer::Knights { names, knights } => {
                 extract::explicit_or_all(response, self.extraction).and_then(|found| knights::judge(names, knights, &found))
             }
+            Answer::Code { .. } => Ok(Verdict::Undecided { reason: Reason::rule("not_run") }),
         };
         verdict.unwrap_or_else(|reason| Verdict::NoAnswer { reason })
     }
 }
 
+impl Rules {
+    /// Opens what judging these problems takes beyond rules: the sandbox, where one of them asks for a program.
+    ///
+    /// # Errors
+    /// Where it is not to be had, before anything is sampled.
+    pub fn ready<'a>(&self, mut problems: impl Iterator<Item = &'a Problem>) -> Result<(), Unavailable> {
+        let runs = problems.any(|problem| matches!(problem.answer, Answer::Code { .. }));
+        if runs { code::Code::shared(self.extraction).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// What judged, for manifests: this program's rules, and how programs are confined where any were run.
+    pub fn name(&self) -> String {
+        let rules = format!("rules {}", env!("CARGO_PKG_VERSION"));
+        code::Code::tier_in_use(self.extraction).map_or(rules.clone(), |tier| format!("{rules}, programs: {tier}"))
+    }
+}
+
 impl Verifier for Rules {
     fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable> {
-        Ok(self.judge(problem, response))
+        match &problem.answer {
+            Answer::Code { .. } => code::Code::shared(self.extraction)?.verify(problem, response),
+            _ => Ok(self.judge(problem, response)),
+        }
     }
 }
 

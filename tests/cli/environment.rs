@@ -193,3 +193,21 @@ fn problems_that_cannot_be_read() {
     assert_eq!(place.json("out/unusable_problems.json"), listed);
     assert_eq!(place.traces("out/traces").len(), 1);
 }
+
+/// Programs that cannot be confined are not run: the stage ends before it samples anything, and nothing is left that could be taken for a verdict.
+#[test]
+fn an_unavailable_verifier_stops_the_stage_before_it_samples() {
+    let place = Place::new();
+    place.distill("train-teacher tiny.toml --run run --set teacher.phase[0].steps=1 --set teacher.phase[1].steps=1").ok();
+    place.write("p.jsonl", r#"{"question": "write f", "answer": "assert f(1) == 1"}"#);
+    let args = format!("sample --teacher {TEACHER} --problems p.jsonl --verify code -n 2 --max-tokens 8 --out out");
+    let mut command = place.command();
+    let output = place.output(&args, command.env("DISTILL_PYTHON", "/bin/true").args(args.split_whitespace())).exits(78);
+    assert!(output.stderr.contains("verifier unavailable: programs cannot be confined"), "{output:?}");
+    assert!(output.stderr.contains("none was run (python: /bin/true does not answer as Python does)"), "{output:?}");
+    assert!(!place.path("out/traces/manifest.json").exists());
+    assert!(place.written("out", "journal").is_empty());
+    let mut command = place.command();
+    let doctor = place.output("doctor", command.env("DISTILL_PYTHON", "/bin/true").arg("doctor")).exits(78);
+    assert!(doctor.stdout.is_empty() && doctor.stderr.contains("none was run"), "{doctor:?}");
+}
