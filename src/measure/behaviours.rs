@@ -5,7 +5,8 @@
 //! check" and check nothing, and a model that is paid for the phrase learns the phrase. So they describe, and no preset pays for them. How often the
 //! rules are right is measured on labelled sentences in the tests.
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
+use super::phrases::Phrases;
+use super::reflection;
 use std::sync::LazyLock;
 
 mod rules;
@@ -32,7 +33,7 @@ pub struct Behaviours {
     pub backtracking: usize,
     pub subgoal: usize,
     pub backward_chaining: usize,
-    /// As `reflection::words` counts them.
+    /// As `reflection::words` counts them, sentences aside.
     pub thinking_words: usize,
 }
 
@@ -54,58 +55,48 @@ impl Behaviours {
     }
 }
 
-static PHRASES: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    AhoCorasickBuilder::new()
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::Standard)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(RULES.iter().map(|rule| rule.phrase))
-        .expect("the phrases are constants that the tests build")
-});
+/// The rules' phrases, and behind them the words of reflection.
+static PHRASES: LazyLock<Phrases> =
+    LazyLock::new(|| Phrases::new(RULES.iter().map(|rule| rule.phrase).chain(reflection::WORDS.iter().copied())));
 
-/// Counts all behaviours in one pass over `text`.
+/// Counts all behaviours in one pass over `text`. Several signs of one behaviour in a sentence count once.
 pub fn measure(text: &str) -> Behaviours {
-    let mut counts = [0usize; 4];
-    let mut last = [None; 4];
-    find(text, |behaviour, at| {
-        let i = behaviour as usize;
-        if last[i].is_none_or(|before| ends_sentence(&text.as_bytes()[before..at])) {
-            counts[i] += 1;
+    let bytes = text.as_bytes();
+    let (mut counts, mut last) = ([0usize; 4], [None; 4]);
+    let mut words = reflection::Counter::default();
+    PHRASES.find(text, |number, start, end| {
+        let Some(rule) = RULES.get(number) else {
+            words.add(start, end);
+            return;
+        };
+        let i = rule.behaviour as usize;
+        if last[i].is_some_and(|before| !ends_sentence(&bytes[before..start])) || !holds(rule, bytes, start) {
+            return;
         }
-        last[i] = Some(at);
+        counts[i] += 1;
+        last[i] = Some(start);
     });
     let [verification, backtracking, subgoal, backward_chaining] = counts;
-    Behaviours { verification, backtracking, subgoal, backward_chaining, thinking_words: super::reflection::words(text) }
-}
-
-/// Calls `found` with each sign and the byte where it begins.
-fn find(text: &str, mut found: impl FnMut(Behaviour, usize)) {
-    let bytes = text.as_bytes();
-    for hit in PHRASES.find_overlapping_iter(bytes) {
-        let rule = &RULES[hit.pattern().as_usize()];
-        if is_whole(bytes, hit.start(), hit.end()) && holds(rule, bytes, hit.start()) {
-            found(rule.behaviour, hit.start());
-        }
-    }
-}
-
-/// No letter or digit goes on at either end; Chinese has no such ends.
-fn is_whole(bytes: &[u8], start: usize, end: usize) -> bool {
-    let goes_on = |at: Option<&u8>| at.is_some_and(u8::is_ascii_alphanumeric);
-    !bytes[start].is_ascii() || !goes_on(start.checked_sub(1).and_then(|at| bytes.get(at))) && !goes_on(bytes.get(end))
+    Behaviours { verification, backtracking, subgoal, backward_chaining, thinking_words: words.count }
 }
 
 /// Longest look back for what a phrase needs before it, in bytes.
 const REACH: usize = 48;
 
 fn holds(rule: &Rule, bytes: &[u8], start: usize) -> bool {
+    if matches!(rule.needs, Needs::Nothing) {
+        return true;
+    }
     let before = &bytes[start.saturating_sub(REACH)..start];
     let begin = before.iter().rposition(|byte| b".!?\n".contains(byte)).map_or(0, |at| at + 1);
-    let before = &before[begin..];
+    let before = before[begin..].to_ascii_lowercase();
     match rule.needs {
         Needs::Nothing => true,
         Needs::Start => before.iter().all(|byte| !byte.is_ascii_alphanumeric()),
-        Needs::After(words) => words.iter().any(|word| before.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))),
+        Needs::After(words) => {
+            let begins = |at: usize| at == 0 || !before[at - 1].is_ascii_alphanumeric();
+            (0..before.len()).filter(|at| begins(*at)).any(|at| words.iter().any(|word| before[at..].starts_with(word.as_bytes())))
+        }
     }
 }
 

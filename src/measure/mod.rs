@@ -9,6 +9,7 @@ pub mod behaviours;
 mod bytes;
 pub mod census;
 pub mod language;
+mod phrases;
 mod pieces;
 pub mod readability;
 pub mod reflection;

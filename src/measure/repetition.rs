@@ -90,11 +90,17 @@ fn reaches(value: usize, limit: usize) -> bool {
 /// How often one unit stood so far.
 #[derive(Clone, Copy)]
 struct Seen {
-    times: usize,
+    times: u32,
     /// Number of the unit that was it last.
-    last: usize,
-    run: usize,
-    longest: usize,
+    last: u32,
+    run: u32,
+    longest: u32,
+}
+
+impl Seen {
+    fn repeat(&self) -> Repeat {
+        Repeat { times: self.times as usize, in_row: self.longest as usize, ..Repeat::default() }
+    }
 }
 
 /// Units of one kind, as they come.
@@ -110,20 +116,20 @@ impl Units {
     }
 
     /// Counts a unit; `limits` gives the limits (times, in a row) for one that stands so often and is asked where that may matter.
-    fn add(&mut self, text: &str, span: (usize, usize), least: usize, limits: impl FnOnce(&Seen) -> (usize, usize)) {
-        let index = self.index;
+    fn add(&mut self, text: &str, span: (usize, usize), least: u32, limits: impl FnOnce(&Seen) -> (usize, usize)) {
+        let index = self.index as u32;
         let new = Seen { times: 0, last: index, run: 0, longest: 0 };
         let seen = self.seen.entry(hash(&text.as_bytes()[span.0..span.1])).or_insert(new);
         seen.times += 1;
         seen.run = if seen.last + 1 == index { seen.run + 1 } else { 1 };
         (seen.last, seen.longest) = (index, seen.longest.max(seen.run));
         // Below the least limit there is nothing to weigh: the most frequent unit stands for the text.
-        if excess(&self.worst) == 0.0 && seen.times > self.worst.times {
-            self.worst = Repeat { times: seen.times, in_row: seen.longest, span, ..Repeat::default() };
+        if excess(&self.worst) == 0.0 && seen.times as usize > self.worst.times {
+            self.worst = Repeat { span, ..seen.repeat() };
         }
         if seen.times >= least {
             let (max_times, max_in_row) = limits(seen);
-            let found = Repeat { times: seen.times, in_row: seen.longest, max_times, max_in_row, span };
+            let found = Repeat { max_times, max_in_row, span, ..seen.repeat() };
             if (excess(&found), found.times) >= (excess(&self.worst), self.worst.times) {
                 self.worst = found;
             }
@@ -177,9 +183,9 @@ fn sentences(text: &str, structured: &mut Option<bool>) -> Repeat {
                     if unit.is_ascii() && !unit.contains([' ', '\n']) {
                         return (0, 0);
                     }
-                    let factor = factor(text, unit, structured);
-                    let in_row = if seen.longest >= 4 { 4 * factor } else { 0 };
-                    (if length >= 10 { 40 * factor } else { 0 }, in_row)
+                    // The limits are higher for some; that matters only to what reaches the least of them.
+                    let factor = if seen.longest >= 4 || seen.times >= 40 { factor(text, unit, structured) } else { 1 };
+                    (if length >= 10 { 40 * factor } else { 0 }, 4 * factor)
                 });
             }
             units.index += 1;
@@ -224,7 +230,10 @@ fn factor(text: &str, unit: &str, structured: &mut Option<bool>) -> usize {
 /// Two lines or more that begin as those of a list do: a number with a point, or a bullet.
 fn is_structured(text: &str) -> bool {
     let (mut numbered, mut bullets) = (0, 0);
-    for line in text.lines().map(str::trim_start) {
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
+        let line = text[start..end].trim_start();
+        start = end + 1;
         let digits = line.bytes().take_while(u8::is_ascii_digit).count();
         let is_item = |rest: &str| rest.starts_with(|c: char| c.is_whitespace());
         numbered += usize::from(digits > 0 && line[digits..].strip_prefix('.').is_some_and(is_item));

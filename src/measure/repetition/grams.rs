@@ -49,24 +49,26 @@ pub(super) fn measure(bytes: &[u8]) -> Grams {
     if bytes.len() < WIDTH {
         return grams;
     }
-    let mut counts: Hashes<usize> = Hashes::with_capacity_and_hasher(bytes.len() / 32 + 1, Default::default());
-    let (mut hash, mut last, mut again) = (0u64, WIDTH, 0usize);
+    let mut counts: Hashes<u32> = Hashes::with_capacity_and_hasher(bytes.len() / 32 + 1, Default::default());
+    let (mut hash, mut again) = (0u64, 0usize);
     for byte in &bytes[..WIDTH - 1] {
         hash = (hash << 1).wrapping_add(GEAR[usize::from(*byte)]);
     }
-    for (at, byte) in bytes.iter().enumerate().skip(WIDTH - 1) {
+    let mut at = WIDTH - 1;
+    while at < bytes.len() {
         // A byte is shifted out after 64 steps, so the hash is that of the last 64 bytes; its upper bits depend on all of them.
-        hash = (hash << 1).wrapping_add(GEAR[usize::from(*byte)]);
-        if hash >> 59 != 0 && at < last + GAP {
-            continue;
-        }
-        last = at;
+        let stretch = &bytes[at..bytes.len().min(at + GAP)];
+        let steps = stretch.iter().position(|byte| {
+            hash = (hash << 1).wrapping_add(GEAR[usize::from(*byte)]);
+            hash >> 59 == 0
+        });
+        at += steps.map_or(stretch.len(), |steps| steps + 1);
         grams.sampled += 1;
         let count = counts.entry(fold(hash, GEAR[0] | 1)).or_insert(0);
         *count += 1;
         again += usize::from(*count > 1);
-        if *count > grams.times {
-            (grams.times, grams.span) = (*count, (at + 1 - WIDTH, at + 1));
+        if *count as usize > grams.times {
+            (grams.times, grams.span) = (*count as usize, (at - WIDTH, at));
         }
     }
     grams.share = if grams.sampled == 0 { 0.0 } else { again as f64 / grams.sampled as f64 };
