@@ -70,7 +70,9 @@ pub fn measure(text: &str) -> Behaviours {
             return;
         };
         let i = rule.behaviour as usize;
-        if last[i].is_some_and(|before| !ends_sentence(&bytes[before..start])) || !holds(rule, bytes, start) {
+        // Phrases do not come quite in the order of their beginnings.
+        let same = |before: usize| !ends_sentence(&bytes[before.min(start)..before.max(start)]);
+        if last[i].is_some_and(same) || !holds(rule, bytes, start) {
             return;
         }
         counts[i] += 1;

@@ -35,6 +35,7 @@ pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
                 (Run::Ascii(&bytes[..end]), end)
             }
             0xe5..=0xe9 => (Run::Han, 3),
+            0xe4 if bytes[1] >= 0xb8 => (Run::Han, 3),
             _ => {
                 let c = rest.chars().next()?;
                 (Run::Other(c), c.len_utf8())
@@ -43,6 +44,16 @@ pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
         rest = &rest[length..];
         Some(run)
     })
+}
+
+/// As `char::is_alphanumeric`, without a search in its tables for the punctuation and the signs that are frequent.
+pub(super) fn is_alphanumeric(c: char) -> bool {
+    match c {
+        '\u{2000}'..='\u{206f}' | '\u{2190}'..='\u{22ff}' | '\u{3000}'..='\u{3003}' | '\u{3008}'..='\u{3020}' | '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' => {
+            false
+        }
+        _ => c.is_alphanumeric(),
+    }
 }
 
 /// How many bytes of ASCII there are before the first other one.
@@ -118,6 +129,13 @@ mod tests {
                 })
                 .collect();
             assert_eq!(joined, text);
+        }
+    }
+
+    #[test]
+    fn letters_are_those_of_the_standard_library() {
+        for c in '\0'..=char::MAX {
+            assert_eq!(is_alphanumeric(c), c.is_alphanumeric(), "{c:?}");
         }
     }
 

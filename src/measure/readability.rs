@@ -155,8 +155,9 @@ impl Prose {
                     Script::Han
                 }
                 Run::Other(c) => {
-                    self.visible += usize::from(!c.is_whitespace());
-                    self.symbols += usize::from(!c.is_whitespace() && !c.is_alphanumeric());
+                    let visible = !c.is_whitespace();
+                    self.visible += usize::from(visible);
+                    self.symbols += usize::from(visible && !bytes::is_alphanumeric(c));
                     let script = Script::of(c);
                     match script {
                         Script::None | Script::Latin => {}

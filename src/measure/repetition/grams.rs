@@ -58,11 +58,16 @@ pub(super) fn measure(bytes: &[u8]) -> Grams {
     while at < bytes.len() {
         // A byte is shifted out after 64 steps, so the hash is that of the last 64 bytes; its upper bits depend on all of them.
         let stretch = &bytes[at..bytes.len().min(at + GAP)];
-        let steps = stretch.iter().position(|byte| {
-            hash = (hash << 1).wrapping_add(GEAR[usize::from(*byte)]);
-            hash >> 59 == 0
-        });
-        at += steps.map_or(stretch.len(), |steps| steps + 1);
+        // In a variable of its own, so that it stays in a register.
+        let mut rolling = hash;
+        for byte in stretch {
+            rolling = (rolling << 1).wrapping_add(GEAR[usize::from(*byte)]);
+            at += 1;
+            if rolling >> 59 == 0 {
+                break;
+            }
+        }
+        hash = rolling;
         grams.sampled += 1;
         let count = counts.entry(fold(hash, GEAR[0] | 1)).or_insert(0);
         *count += 1;
