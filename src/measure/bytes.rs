@@ -49,9 +49,12 @@ pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
 /// As `char::is_alphanumeric`, without a search in its tables for the punctuation and the signs that are frequent.
 pub(super) fn is_alphanumeric(c: char) -> bool {
     match c {
-        '\u{2000}'..='\u{206f}' | '\u{2190}'..='\u{22ff}' | '\u{3000}'..='\u{3003}' | '\u{3008}'..='\u{3020}' | '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' => {
-            false
-        }
+        '\u{2000}'..='\u{206f}'
+        | '\u{2190}'..='\u{22ff}'
+        | '\u{3000}'..='\u{3003}'
+        | '\u{3008}'..='\u{3020}'
+        | '\u{ff01}'..='\u{ff0f}'
+        | '\u{ff1a}'..='\u{ff20}' => false,
         _ => c.is_alphanumeric(),
     }
 }

@@ -14,3 +14,6 @@ mod pieces;
 pub mod readability;
 pub mod reflection;
 pub mod repetition;
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,9 @@ impl Phrases {
                     let Some(start) = at.checked_sub(offset) else { continue };
                     let end = start + phrase.len();
                     let same = bytes.get(start..end).is_some_and(|part| part.eq_ignore_ascii_case(phrase));
-                    let joins = |own: Option<&u8>, next: Option<&u8>| own.is_some_and(|byte| is_word(*byte)) && next.is_some_and(|byte| is_word(*byte));
+                    let joins = |own: Option<&u8>, next: Option<&u8>| {
+                        own.is_some_and(|byte| is_word(*byte)) && next.is_some_and(|byte| is_word(*byte))
+                    };
                     let goes_on = || joins(phrase.last(), bytes.get(end)) || start > 0 && joins(phrase.first(), bytes.get(start - 1));
                     if same && !goes_on() {
                         found(*i as usize, start, end);
@@ -91,7 +93,8 @@ impl Phrases {
 
 /// Where the word begins that a phrase is known by.
 fn anchor(phrase: &str) -> usize {
-    let begins = |at: &usize| phrase.as_bytes()[*at].is_ascii_alphabetic() && (*at == 0 || !phrase.as_bytes()[*at - 1].is_ascii_alphabetic());
+    let begins =
+        |at: &usize| phrase.as_bytes()[*at].is_ascii_alphabetic() && (*at == 0 || !phrase.as_bytes()[*at - 1].is_ascii_alphabetic());
     let is_rare = |at: &usize| {
         let word: &str = phrase[*at..].split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
         !COMMON.split(' ').any(|common| common == word)
@@ -163,7 +166,18 @@ mod tests {
 
     #[test]
     fn phrases_are_found_as_whole_words_and_anywhere_in_chinese() {
-        let phrases = Phrases::new(["check", "let me check", "let me", "re-check", "verification", "i need", "检查", "再检", "no, that", "let’s see"]);
+        let phrases = Phrases::new([
+            "check",
+            "let me check",
+            "let me",
+            "re-check",
+            "verification",
+            "i need",
+            "检查",
+            "再检",
+            "no, that",
+            "let’s see",
+        ]);
         let rows: [(&str, &[usize]); 12] = [
             ("", &[]),
             ("Let me CHECK", &[2, 1, 0]),

@@ -261,11 +261,45 @@ mod tests {
             ("a !?!?#@!".into(), Some("readable.symbol_share")),
             ("therefore it is so.\n\n".repeat(9), Some("readable.repeated_lines")),
             ("therefore it is so.\n\n".repeat(8), None),
+            ("words \\[ and \\( more $$ words".into(), Some("readable.unclosed_latex")),
+            ("words \\[ and \\( more".into(), None),
+            ("我们 check 一下, and then 再看 again 结果 which 是 fine".into(), Some("readable.switch_rate")),
+            ("我们用 sin x 和 cos x 表示 ABC 的面积，再用 log 和 max 计算 km 数".into(), None),
         ];
         for (text, expect) in rows {
             let rule = is_readable(&measure(&text)).err().map(|reason| reason.rule);
             assert_eq!(rule.as_deref(), expect, "{text:?}");
         }
+    }
+
+    #[test]
+    fn marks_without_an_end_are_counted() {
+        let rows = [
+            ("$x$ and $$y$$ \\(a\\) \\[b\\] ```c```", 0),
+            ("costs $5 or $6, $7", 0),
+            ("so $x is", 1),
+            ("$x\n$y", 2),
+            ("\\[ a", 1),
+            ("\\( a $$ b", 2),
+            ("```\ncode", 1),
+            ("\\begin{align} a \\end{align}", 0),
+            ("\\begin{align} \\begin{cases} a \\end{cases}", 1),
+            ("a \\end{align}", 1),
+            ("`a", 0),
+        ];
+        for (text, expect) in rows {
+            assert_eq!(measure(text).unclosed_latex, expect, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_says_where() {
+        let text = format!("so\n\n{}\n\nend", "word ".repeat(801));
+        let (start, end) = is_readable(&measure(&text)).expect_err("too long").span.expect("a place");
+        assert_eq!(text[start..end].trim(), "word ".repeat(801).trim());
+        let text = "other\n".to_owned() + &"therefore it is so.\n\n".repeat(9);
+        let (start, end) = is_readable(&measure(&text)).expect_err("repeated").span.expect("a place");
+        assert_eq!((start, &text[start..end]), (6, "therefore it is so."));
     }
 
     #[test]

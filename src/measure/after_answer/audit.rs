@@ -99,6 +99,8 @@ fn left_side(bytes: &[u8], end: usize) -> Option<(usize, Fraction)> {
 fn before(bytes: &[u8], at: usize) -> Option<usize> {
     const WORDS: [&[u8]; 6] = ["\\times".as_bytes(), b"\\cdot", b"\\div", "×".as_bytes(), "·".as_bytes(), "÷".as_bytes()];
     match bytes[at - 1] {
+        // The marks of mathematics are no parentheses.
+        b'(' | b')' if at > 1 && bytes[at - 2] == b'\\' => None,
         b' ' | b'0'..=b'9' | b'.' | b',' | b'+' | b'-' | b'*' | b'/' | b'(' | b')' => Some(1),
         _ => WORDS.iter().find(|word| bytes[..at].ends_with(word)).map(|word| word.len()),
     }

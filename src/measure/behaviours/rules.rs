@@ -61,8 +61,19 @@ const INTENT: &[&str] = &[
 const NOW: &[&str] = &["now", "next", "then", "after that", "first"];
 const WRONG: &[&str] =
     &["my ", "that", "this", "reasoning", "approach", "assumption", "i was", "i am", "i'm", "it ", "something", "answer", "calculation"];
-const TO_GET: &[&str] =
-    &["to get ", "to reach ", "to make ", "to have ", "in order to", "for divisib", "for the ", "if we want", "so that "];
+const TO_GET: &[&str] = &[
+    "to get ",
+    "to reach ",
+    "to make ",
+    "to have ",
+    "in order to",
+    "for divisib",
+    "for the ",
+    "if we want",
+    "so that ",
+    "to minimize",
+    "to maximize",
+];
 
 pub(super) static RULES: &[Rule] = &[
     after(V, "check", INTENT),
@@ -108,6 +119,14 @@ pub(super) static RULES: &[Rule] = &[
     free(V, "consistent with the given"),
     after(V, "back in", &["plug", "substitut", "put", "insert"]),
     after(V, "back into", &["plug", "substitut", "put", "insert", "go"]),
+    free(V, "are we sure"),
+    free(V, "am i sure"),
+    free(V, "to be certain"),
+    free(V, "agrees with"),
+    free(V, "seems correct"),
+    free(V, "seems right"),
+    after(V, "consistent", &["is ", "that's", "are "]),
+    after(V, "accurate", &["is ", "are ", "steps"]),
     free(V, "recalculate"),
     free(V, "recompute"),
     after(V, "test", &["let me", "let's", "let us", "i'll", "to "]),
@@ -123,6 +142,7 @@ pub(super) static RULES: &[Rule] = &[
     free(V, "确认一下"),
     free(V, "再确认"),
     free(V, "是否正确"),
+    free(V, "合理吗"),
     free(V, "对不对"),
     free(V, "再算一遍"),
     free(V, "再算一次"),
@@ -150,6 +170,8 @@ pub(super) static RULES: &[Rule] = &[
     after(B, "is not correct", WRONG),
     after(B, "is flawed", WRONG),
     free(B, "went wrong"),
+    after(B, "be wrong", &["must", "might", "may", "could"]),
+    opens(B, "actually no"),
     free(B, "doesn't work"),
     free(B, "does not work"),
     free(B, "didn't work"),
@@ -200,6 +222,8 @@ pub(super) static RULES: &[Rule] = &[
     free(B, "搞错"),
     free(B, "算错"),
     free(B, "有误"),
+    free(B, "好像有问题"),
+    free(B, "哪里有问题"),
     free(B, "行不通"),
     free(B, "不成立"),
     free(B, "这样不行"),
@@ -216,6 +240,8 @@ pub(super) static RULES: &[Rule] = &[
     //
     opens(S, "first,"),
     opens(S, "firstly,"),
+    opens(S, "first off"),
+    opens(S, "before that,"),
     opens(S, "next,"),
     opens(S, "next up"),
     after(S, "first", &["let me", "let's", "let us", "i'll", "i should", "we should", "i need to", "we need to"]),
@@ -271,7 +297,7 @@ pub(super) static RULES: &[Rule] = &[
     free(S, "分步"),
     free(S, "一步一步"),
     free(S, "一步步"),
-    free(S, "分成几"),
+    after(S, "分成", &["可以", "先", "把"]),
     free(S, "分为几步"),
     //
     free(C, "work backwards"),
@@ -310,6 +336,7 @@ pub(super) static RULES: &[Rule] = &[
     after(C, "we must have", TO_GET),
     free(C, "if the answer is"),
     free(C, "if the answer were"),
+    free(C, "the step before"),
     free(C, "last operation"),
     free(C, "final operation"),
     free(C, "倒推"),

@@ -93,6 +93,10 @@ impl Latin {
         if word.len() <= 4 && word.iter().all(u8::is_ascii_uppercase) {
             return self.is_target.then(Evidence::default);
         }
+        // `du = 3`: a differential or a product, whatever it means in French.
+        if word.len() == 2 && is_operand(text, start, end) {
+            return self.is_target.then(Evidence::default);
+        }
         let mask = languages(core);
         if mask != 0 {
             let costs = std::array::from_fn(|bit| if mask >> bit & 1 == 1 { 0 } else { LISTED });
@@ -151,6 +155,14 @@ fn with_apostrophe(word: &[u8], cut: usize) -> Evidence {
         _ if cut <= 2 && tail.len() >= 2 && tail[0].is_ascii_lowercase() => only(2),
         _ => Evidence::default(),
     }
+}
+
+/// Whether an equals sign or an operator stands beside a word, a space aside.
+fn is_operand(text: &[u8], start: usize, end: usize) -> bool {
+    let is_sign = |at: Option<&u8>| at.is_some_and(|byte| b"=+*/^|<>_".contains(byte));
+    let behind = if text.get(end) == Some(&b' ') { end + 1 } else { end };
+    let before = if start > 0 && text[start - 1] == b' ' { start - 1 } else { start };
+    is_sign(text.get(behind)) || before > 0 && is_sign(text.get(before - 1))
 }
 
 /// Whether a word that no list has is a name of mathematics or of a program.

@@ -49,3 +49,71 @@ fn real_english_reasoning_has_no_foreign_stretch() {
         assert!(shown.is_empty() && mix.share == Some(1.0), "trace {i}: {:?} {shown:?}", mix.share);
     }
 }
+
+/// Segments of our own: half, target, the foreign languages that a reader finds in it, text. The rules were tuned on half `a`.
+const SEGMENTS: &str = include_str!("segments.tsv");
+
+/// Segments of a half: how many are foreign, how many of these were found, how many were found, and what was got wrong.
+fn judged(half: &str) -> (usize, usize, usize, Vec<String>) {
+    let (mut foreign, mut right, mut found, mut faults) = (0, 0, 0, Vec::new());
+    for line in SEGMENTS.lines() {
+        let [part, target, expect, text] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("four columns: {line}") };
+        if part != half {
+            continue;
+        }
+        let target = Language::ALL.into_iter().find(|language| language.code() == target).expect("a known target");
+        let mix = measure(&text.replace("\\n", "\n"), target);
+        let mut names: Vec<&str> = mix.foreign.iter().map(|found| found.language.map_or("other", Language::code)).collect();
+        names.dedup();
+        let names = if names.is_empty() { "-".to_owned() } else { names.join(",") };
+        foreign += usize::from(expect != "-");
+        found += usize::from(names != "-");
+        right += usize::from(expect != "-" && names == expect);
+        if names != expect {
+            faults.push(format!("{names} in place of {expect}: {text} {:?}", mix.foreign));
+        }
+    }
+    (foreign, right, found, faults)
+}
+
+/// Half `b` was not looked at while the rules were made. When it first was, all 26 foreign segments were found in their language and one more was
+/// (`du = 3 dx` as German): recall 26 of 26, precision 26 of 27. Segments of our own are cleaner than what models write.
+#[test]
+fn labelled_segments_are_told_apart() {
+    for (half, expect) in [("a", 29), ("b", 26)] {
+        let (foreign, right, found, faults) = judged(half);
+        assert_eq!((foreign, right, found), (expect, expect, expect), "{}", faults.join("\n"));
+    }
+}
+
+#[test]
+fn stretches_have_places_and_changes_are_counted() {
+    let text = "So it is 12, 所以对. Then Donc la réponse est 5. And $\\text{因为}$ `потому` we are done.";
+    let mix = measure(text, Language::En);
+    let shown: Vec<_> = mix.foreign.iter().map(|f| (&text[f.span.0..f.span.1], f.language, f.words)).collect();
+    assert_eq!(shown, [("所以对", Some(Language::Zh), 3), ("Donc la réponse est", Some(Language::Fr), 4)]);
+    assert_eq!((mix.words, mix.switches), (15, 4));
+    assert!((mix.switch_rate() - 4.0 / 14.0).abs() < 1e-12);
+    let unnamed = measure("Ось відповідь та її доказ", Language::En);
+    assert!(unnamed.foreign.iter().any(|found| found.language.is_none()), "{unnamed:?}");
+}
+
+#[test]
+fn mathematics_alone_is_neutral() {
+    for text in [
+        "",
+        "7+4=11",
+        "$\\frac{1}{2}$",
+        "x^2 + y^2 = z^2",
+        "```\nreturn total\n```",
+        "\\begin{align} a &= b \\end{align}",
+        "α ≤ β, ℝ, a²",
+        "<think></think>",
+    ] {
+        for target in Language::ALL {
+            let mix = measure(text, target);
+            assert_eq!((mix.share, mix.words, mix.foreign.len(), mix.switch_rate()), (None, 0, 0, 0.0), "{text:?} {target:?}");
+            assert_eq!(share(text, target), 1.0);
+        }
+    }
+}
