@@ -11,6 +11,8 @@ use distill::trace::FinishReason;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+type Measure<'a> = &'a dyn Fn(&str);
+
 /// What a model writes on its way to an answer; `#` is replaced by a number.
 const ENGLISH: &str = "Okay, so I need to find how many apples are left when # of # are gone.\n\nLet me set it up: \\(x = # - #\\), and \\[ y = \\frac{x}{#} \\]\n\
     so that gives about #. Wait, I should check whether the second batch counts too, because the question says \"each day\".\n\n\
@@ -51,7 +53,7 @@ fn clock(begin: Instant) -> f64 {
 }
 
 /// Bytes per second over all texts, in as many passes as fit into the time.
-fn speed(texts: &[String], seconds: u64, measure: &dyn Fn(&str)) -> f64 {
+fn speed(texts: &[String], seconds: u64, measure: Measure) -> f64 {
     let bytes: usize = texts.iter().map(String::len).sum();
     let pass = || texts.iter().for_each(|text| measure(black_box(text)));
     // What is made once, and the caches.
@@ -70,13 +72,13 @@ fn main() {
     let filter = arguments.first().filter(|first| !first.starts_with("--")).cloned().unwrap_or_default();
     let at = arguments.iter().position(|argument| argument == "--seconds");
     let seconds = at.and_then(|at| arguments.get(at + 1)).map_or(1, |n| n.parse().expect("--seconds wants a whole number"));
-    let measures: [(&str, &dyn Fn(&str)); 8] = [
-        ("language", &|text| drop(black_box(language::measure(text, Language::En)))),
+    let measures: [(&str, Measure); 8] = [
+        ("language", &|text| _ = black_box(language::measure(text, Language::En))),
         ("readability", &|text| _ = black_box(readability::measure(text))),
         ("repetition", &|text| _ = black_box(repetition::measure(text))),
         ("behaviours", &|text| _ = black_box(behaviours::measure(text))),
         ("reflection", &|text| _ = black_box(reflection::words(text))),
-        ("after_answer", &|text| drop(black_box(after_answer::measure(text, &mut |_| None)))),
+        ("after_answer", &|text| _ = black_box(after_answer::measure(text, &mut |_| None))),
         ("all_three", &|text| _ = black_box((readability::measure(text), repetition::measure(text), behaviours::measure(text)))),
         ("census", &|text| {
             let sample = Sample { text, target: Language::En, tokens: text.len() / 4, finish: FinishReason::Stop, correct: None };

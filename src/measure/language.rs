@@ -3,6 +3,10 @@
 //! Neutral are mathematics, code, LaTeX, tags, numbers, single letters and names. Scripts are told by their letters, languages in Latin letters by
 //! frequent words (`problem/words.rs`) and endings, a sentence at a time: a stretch is foreign only where that explains its words better than
 //! loan words would. Of languages that share a script (Russian and Ukrainian, Arabic and Persian) the second is told only by letters of its own.
+//!
+//! How well this works is measured in the tests: on labelled segments, on real English reasoning (nothing foreign is found in it), and on the same with
+//! foreign words put in. `whatlang` 0.18, asked about each of the 75 segments in one language, names another one for 23 of them, since most are short or
+//! full of symbols, and reads 1 MB/s in sentences; so the identification is ours.
 
 use super::pieces::{Kind, pieces};
 use crate::problem::{LATIN, Language, Script};

@@ -126,7 +126,7 @@ fn classes(block: &[u8]) -> [u64; 3] {
     let mut masks = [0u64; 3];
     let mut add = |eight: [u8; 8], shift: usize| {
         let bytes = u64::from_le_bytes(eight);
-        let letters = between(bytes | 0x20 * ONES, 0x61, 0x7b);
+        let letters = between(bytes | (0x20 * ONES), 0x61, 0x7b);
         let words = letters | between(bytes, 0x30, 0x3a) | between(bytes, 0x5f, 0x60);
         let han = between(bytes & !HIGH, 0x64, 0x6a) & bytes;
         for (mask, found) in masks.iter_mut().zip([letters, words, han]) {
@@ -155,7 +155,7 @@ fn key(bytes: &[u8]) -> u64 {
     if !eight[0].is_ascii() {
         return loaded & 0xff_ffff;
     }
-    let lower = loaded | 0x20 * ONES;
+    let lower = loaded | (0x20 * ONES);
     let length = (between(lower, 0x61, 0x7b) ^ HIGH).trailing_zeros() & !7;
     lower & 1u64.checked_shl(length).map_or(u64::MAX, |end| end - 1)
 }

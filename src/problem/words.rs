@@ -45,12 +45,12 @@ const LISTS: [&str; 4] = [
      autre autres deux trois quatre cinq six sept huit neuf dix cent premier première deuxième troisième suivant suivante \
      résultat réponse problème solution équation nombre nombres somme produit différence diviser divisé multiplier multiplié égal égale \
      étape étapes valeur valeurs cas attendez attends peut-être voyons calculer calculons vérifier vérifions obtenons obtient trouver \
-     trouvons correct juste faux final finalement total triangle cercle angle racine carré côté côtés aire ligne point points fonction \
+     trouvons conclure correct juste faux final finalement total triangle cercle angle racine carré côté côtés aire ligne point points fonction \
      soit supposons sachant plus moins fois reste prix heures jours jour argent pommes il-y-a seulement rien",
     "der die das den dem des ein eine einer eines einem einen und oder aber doch nicht ist sind war waren wird werden wurde hat haben hatte \
      sein seine ich du er sie es wir ihr mich dich sich uns mein dein unser kein keine mit von zu zum zur auf aus bei nach vor über unter \
      durch für gegen ohne um an am im in ins als wie wenn dass daß weil ob so auch noch nur schon sehr mehr dann da hier dort jetzt also \
-     denn damit man was wer wo warum alle alles jede jeder jedes diese dieser dieses diesem diesen welche welcher kann können muss müssen \
+     denn damit man was wer wo warum alle alles jede jeder jedes diese dieser dieses diesem diesen derselbe dieselbe dasselbe welche welcher kann können muss müssen \
      soll sollte möchte gibt geben machen macht zwei drei vier fünf sechs sieben acht neun zehn erste ersten zweite dritte nächste \
      ergebnis antwort aufgabe lösung gleichung zahl zahlen summe produkt differenz geteilt mal plus minus gleich ergibt erhalten \
      schritt wert werte fall warte vielleicht prüfen überprüfen berechnen berechne richtig falsch schließlich daher deshalb somit zunächst \

@@ -10,8 +10,9 @@ const N: usize = LATIN.len();
 const LISTED: u8 = 3;
 /// A change inside a sentence, and a sentence in another language than the target. A way there and back costs as much as three listed words.
 const CHANGE: u32 = 4;
-/// Going back to the target between sentences.
-const RETURN: u32 = 1;
+
+/// Words without evidence that a foreign stretch may have at its edge.
+const EDGE: usize = 2;
 
 /// What a word costs in each of `LATIN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -117,8 +118,8 @@ impl Latin {
             return false;
         }
         let mut costs: [u32; N] = std::array::from_fn(|s| match s {
-            _ if s == self.carry => 0,
-            _ if s == self.base => RETURN,
+            // Where the sentence before ended costs nothing, nor does going back to the target, which is taken where nothing speaks against it.
+            _ if s == self.carry || s == self.base => 0,
             _ => CHANGE,
         });
         self.parents.clear();
@@ -137,12 +138,43 @@ impl Latin {
             self.path.push(state as u8);
             state = usize::from(parents[state]);
         }
+        self.path.reverse();
+        self.trim();
         true
+    }
+
+    /// Gives words that say nothing back to the target where they lie at the edge of a foreign stretch: only the rest of the sentence
+    /// would have told. A sentence that is foreign from end to end keeps all of its words.
+    fn trim(&mut self) {
+        let base = self.base as u8;
+        if self.path.iter().all(|state| *state == self.path[0]) {
+            return;
+        }
+        for forwards in [true, false] {
+            // Words since the last one that speaks against the target, seen from outside of the stretch.
+            let (mut idle, mut told) = (0, false);
+            for step in 0..self.path.len() {
+                let i = if forwards { self.path.len() - 1 - step } else { step };
+                if self.path[i] == base {
+                    (idle, told) = (0, false);
+                    continue;
+                }
+                told |= self.words[i].costs[self.base] > 0;
+                if !told {
+                    idle += 1;
+                    continue;
+                }
+                // The nearest few are left to the stretch.
+                let outer = |k: usize| if forwards { i + k } else { i - k };
+                (EDGE + 1..=idle).for_each(|k| self.path[outer(k)] = base);
+                idle = 0;
+            }
+        }
     }
 
     /// Language of the `i`-th word of the sentence resolved last.
     pub(super) fn language(&self, i: usize) -> Language {
-        LATIN[usize::from(self.path[self.path.len() - 1 - i])]
+        LATIN[usize::from(self.path[i])]
     }
 }
 
