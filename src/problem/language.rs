@@ -43,36 +43,34 @@ impl Language {
     /// The language a question is written in: the one with most words, English where there are none.
     ///
     /// Latin words count where a list holds them (`words.rs`), so that variables, commands and names do not outvote a few Chinese characters; each
-    /// of these counts as two words, since a question that has any is rarely in another language.
+    /// of these counts as two words, since a question that has any is rarely in another language. Between languages in Latin letters each
+    /// different word counts once, and one alone is not enough against English: it may be a name.
     pub fn of_question(text: &str) -> Self {
-        let (mut latin, mut han, mut kana) = ([0usize; words::LATIN.len()], 0, 0);
-        let (mut scripts, mut any_latin) = ([0usize; 4], 0);
-        let mut start = None;
-        let mut before = Script::None;
+        let (mut latin, mut any_latin) = ([0u64; words::LATIN.len()], 0);
+        let (mut han, mut kana, mut scripts) = (0, 0, [0usize; 4]);
+        let (mut start, mut before) = (0, Script::None);
         for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
             let script = Script::of(c);
-            match (script, start) {
-                (Script::Latin, None) => start = Some(at),
-                (Script::Latin, Some(_)) => {}
-                (_, Some(from)) => {
-                    let mask = if at - from < 2 || text[..from].ends_with('\\') { 0 } else { words::languages(&text.as_bytes()[from..at]) };
-                    any_latin += usize::from(mask != 0);
-                    (0..latin.len()).filter(|bit| mask >> bit & 1 == 1).for_each(|bit| latin[bit] += 1);
-                    start = None;
-                }
-                _ => {}
+            if script == before && !matches!(script, Script::Han | Script::Kana) {
+                continue;
             }
-            let begins = script != before;
+            // Commands, single letters and labels (`NE`, `SE`) are no words.
+            let is_word = |word: &str| word.len() >= 2 && !(word.len() <= 4 && word.bytes().all(|byte| byte.is_ascii_uppercase()));
+            if before == Script::Latin && is_word(&text[start..at]) && !text[..start].ends_with('\\') {
+                let (mask, mark) = words::marked(&text.as_bytes()[start..at]);
+                any_latin += usize::from(mask != 0);
+                latin.iter_mut().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).for_each(|(_, marks)| *marks |= mark);
+            }
             match script {
                 Script::Han => han += 1,
                 Script::Kana => kana += 1,
-                Script::Cyrillic if begins => scripts[0] += 1,
-                Script::Arabic if begins => scripts[1] += 1,
-                Script::Hangul if begins => scripts[2] += 1,
-                Script::Devanagari if begins => scripts[3] += 1,
+                Script::Cyrillic => scripts[0] += 1,
+                Script::Arabic => scripts[1] += 1,
+                Script::Hangul => scripts[2] += 1,
+                Script::Devanagari => scripts[3] += 1,
                 _ => {}
             }
-            before = script;
+            (start, before) = (at, script);
         }
         let east = if kana * 4 >= han.max(1) { Self::Ja } else { Self::Zh };
         let rows =
@@ -81,7 +79,8 @@ impl Language {
         if count > 0 && count >= any_latin {
             return language;
         }
-        (0..latin.len()).rev().max_by_key(|bit| latin[*bit]).map_or(Self::En, |bit| words::LATIN[bit])
+        let best = (0..latin.len()).rev().max_by_key(|bit| latin[*bit].count_ones()).unwrap_or(0);
+        if latin[best].count_ones() >= 2 { words::LATIN[best] } else { Self::En }
     }
 }
 
@@ -166,6 +165,8 @@ mod tests {
             ("Combien de pommes reste-t-il si Paul en mange deux ?", Language::Fr),
             ("Wie viele Äpfel hat Anna, wenn sie drei kauft?", Language::De),
             ("Find all real x with x^2 = 2.", Language::En),
+            ("Del has 3 apples. Del eats one.", Language::En),
+            ("¿Cuánto es 7+4?", Language::Es),
         ];
         for (text, expect) in rows {
             assert_eq!(Language::of_question(text), expect, "{text:?}");

@@ -30,7 +30,7 @@ const LISTS: [&str; 4] = [
      apples money dollars cost costs price hours minutes days week weeks years year left remaining altogether how it's don't isn't",
     "el la los las un una unos unas de del al y o que en es por con para se no su lo como más pero sus le ya este sí si porque esta entre \
      cuando muy sobre también me hasta hay donde quien desde todo nos durante todos uno les ni contra otros ese eso ante ellos e esto mí \
-     antes algunos qué unos yo otro otras otra él tanto esa estos mucho quienes nada muchos cual poco ella estar estas algunas algo nosotros \
+     antes algunos qué unos otro otras otra él tanto esa estos mucho quienes nada muchos cual poco ella estar estas algunas algo nosotros \
      mi mis tú te ti tu tus ellas son era ser soy somos fue está están estamos tiene tienen tenemos hacer hace hemos han he puede podemos \
      pueden debe debemos así entonces luego ahora bien pues además aunque mientras según cada dos tres cuatro cinco seis siete ocho nueve diez \
      resultado respuesta problema solución ecuación número números suma resta producto dividir dividido multiplicar multiplicado igual \
@@ -76,6 +76,13 @@ static TABLE: LazyLock<Vec<(u128, Mask)>> = LazyLock::new(|| {
 /// The languages in which `word` is frequent, upper and lower case alike; none for a word that no list holds.
 pub fn languages(word: &[u8]) -> Mask {
     pack(word).map_or(0, |word| TABLE[find(&TABLE, word)].1)
+}
+
+/// The same with a mark of the word: one of 64 bits, so that different words can be told from the same one again.
+pub(super) fn marked(word: &[u8]) -> (Mask, u64) {
+    let Some(word) = pack(word) else { return (0, 0) };
+    let slot = find(&TABLE, word);
+    (TABLE[slot].1, 1 << (slot % 64))
 }
 
 /// The word as one number. Setting one bit makes lower case of ASCII letters and of accented ones in UTF-8 alike.

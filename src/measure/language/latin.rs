@@ -94,8 +94,8 @@ impl Latin {
         if word.len() <= 4 && word.iter().all(u8::is_ascii_uppercase) {
             return self.is_target.then(Evidence::default);
         }
-        // `du = 3`: a differential or a product, whatever it means in French.
-        if word.len() == 2 && is_operand(text, start, end) {
+        // `du = 3` and `Im z`: a differential, a product, a part, whatever they mean in French or German.
+        if word.len() == 2 && (matches!(word, b"Im" | b"Re") || is_operand(text, start, end)) {
             return self.is_target.then(Evidence::default);
         }
         let mask = languages(core);

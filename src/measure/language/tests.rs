@@ -189,3 +189,27 @@ fn mathematics_alone_is_neutral() {
         }
     }
 }
+
+/// 44,631 questions and worked solutions in English. By eye: one of the stretches found is foreign (a Chinese character), the others are a page of
+/// drawing commands.
+#[test]
+fn english_questions_and_solutions_are_english() {
+    let Ok(folder) = std::env::var("DISTILL_DATA") else {
+        eprintln!("skipped: DISTILL_DATA is unset (languages of questions)");
+        return;
+    };
+    let mut paths: Vec<_> = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    let (mut texts, mut other, mut foreign) = (0, Vec::new(), Vec::new());
+    for line in paths.iter().flat_map(|path| std::fs::read_to_string(path).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()) {
+        let row: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+        for text in ["problem", "solution"].iter().filter_map(|field| row[field].as_str()) {
+            texts += 1;
+            if Language::of_question(text) != Language::En {
+                other.push(text.to_owned());
+            }
+            foreign.extend(measure(text, Language::En).foreign.into_iter().map(|found| text[found.span.0..found.span.1].to_owned()));
+        }
+    }
+    assert_eq!((texts, other.len(), foreign.len()), (44_631, 0, 2), "{other:#?}\n{foreign:#?}");
+}
