@@ -209,10 +209,14 @@ fn sentences(text: &str, structured: &mut Option<bool>) -> Repeat {
 /// The part of `start..end` between white space, if there is one.
 fn trimmed(text: &str, start: usize, end: usize) -> Option<(usize, usize)> {
     let part = text.get(start..end)?;
-    let left = part.trim_start();
-    let from = end - left.len();
-    let right = left.trim_end();
-    (!right.is_empty()).then_some((from, from + right.len()))
+    let plain = part.as_bytes().trim_ascii();
+    let (first, last) = (plain.first()?, plain.last()?);
+    let (front, part) = if first.is_ascii() && last.is_ascii() {
+        (part.as_bytes().trim_ascii_start().len(), plain.len())
+    } else {
+        (part.trim_start().len(), part.trim().len())
+    };
+    (part > 0).then_some((end - front, end - front + part))
 }
 
 /// How much higher the limits are: twice for mathematics and code, three times in a text with a list.

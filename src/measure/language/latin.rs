@@ -94,11 +94,11 @@ impl Latin {
         if word.len() <= 4 && word.iter().all(u8::is_ascii_uppercase) {
             return self.is_target.then(Evidence::default);
         }
+        let mask = languages(core);
         // `du = 3` and `Im z`: a differential, a product, a part, whatever they mean in French or German.
-        if word.len() == 2 && (matches!(word, b"Im" | b"Re") || is_operand(text, start, end)) {
+        if word.len() == 2 && mask & 1 == 0 && (matches!(word, b"Im" | b"Re") || is_operand(text, start, end)) {
             return self.is_target.then(Evidence::default);
         }
-        let mask = languages(core);
         if mask != 0 {
             let costs = std::array::from_fn(|bit| if mask >> bit & 1 == 1 { 0 } else { LISTED });
             return Some(Evidence { costs, listed: true });
@@ -111,6 +111,8 @@ impl Latin {
     }
 
     /// Finds the languages of the words of a sentence; false where all are in `base`.
+    ///
+    /// cost[s](i) = min(cost[s](i - 1), min over t of cost[t](i - 1) + CHANGE) + evidence of word i against s.
     pub(super) fn resolve(&mut self, words: impl Iterator<Item = Evidence>) -> bool {
         self.words.clear();
         self.words.extend(words);
@@ -127,7 +129,6 @@ impl Latin {
             let best = (0..N).min_by_key(|s| (costs[*s], *s != self.base)).unwrap_or(self.base);
             let parents = std::array::from_fn(|s| if costs[s] <= costs[best] + CHANGE { s as u8 } else { best as u8 });
             costs = std::array::from_fn(|s| costs[usize::from(parents[s])] + if usize::from(parents[s]) == s { 0 } else { CHANGE });
-            // The first word opens the sentence: what it cost to begin was paid above.
             costs = std::array::from_fn(|s| costs[s] + u32::from(word.costs[s]));
             self.parents.push(parents);
         }
