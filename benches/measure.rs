@@ -11,6 +11,10 @@ use distill::trace::FinishReason;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Measure<'a> = &'a dyn Fn(&str);
 
 /// What a model writes on its way to an answer; `#` is replaced by a number.

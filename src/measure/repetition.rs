@@ -108,11 +108,18 @@ struct Units {
     seen: Hashes<Seen>,
     index: usize,
     worst: Repeat,
+    /// Of the worst.
+    excess: f64,
 }
 
 impl Units {
     fn new(text: &str, unit: usize) -> Self {
-        Self { seen: Hashes::with_capacity_and_hasher(text.len() / unit, Default::default()), index: 0, worst: Repeat::default() }
+        Self {
+            seen: Hashes::with_capacity_and_hasher(text.len() / unit, Default::default()),
+            index: 0,
+            worst: Repeat::default(),
+            excess: 0.0,
+        }
     }
 
     /// Counts a unit; `limits` gives the limits (times, in a row) for one that stands so often and is asked where that may matter.
@@ -124,14 +131,14 @@ impl Units {
         seen.run = if seen.last + 1 == index { seen.run + 1 } else { 1 };
         (seen.last, seen.longest) = (index, seen.longest.max(seen.run));
         // Below the least limit there is nothing to weigh: the most frequent unit stands for the text.
-        if excess(&self.worst) == 0.0 && seen.times as usize > self.worst.times {
+        if self.excess == 0.0 && seen.times as usize > self.worst.times {
             self.worst = Repeat { span, ..seen.repeat() };
         }
         if seen.times >= least {
             let (max_times, max_in_row) = limits(seen);
             let found = Repeat { max_times, max_in_row, span, ..seen.repeat() };
-            if (excess(&found), found.times) >= (excess(&self.worst), self.worst.times) {
-                self.worst = found;
+            if (excess(&found), found.times) >= (self.excess, self.worst.times) {
+                (self.worst, self.excess) = (found, excess(&found));
             }
         }
     }
