@@ -124,7 +124,7 @@ fn the_first_rule_in_order_gives_the_reason() {
     let outcome = run(all, vec![group(vec![bad])]);
     assert_eq!(outcome.dropped[0].1.rule, "correct");
     let steps: Vec<&str> = outcome.funnel.iter().map(|step| step.step.as_str()).collect();
-    let order = ["input", "correct", "finished", "format", "language", "readable", "length", "pass_rate", "exact_duplicate", "per_problem"];
+    let order = ["input", "correct", "finished", "format", "length", "language", "readable", "pass_rate", "exact_duplicate", "per_problem"];
     assert_eq!(steps, order);
     assert_eq!(outcome.funnel.iter().map(|step| step.count).collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }

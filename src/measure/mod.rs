@@ -7,3 +7,4 @@ pub mod language;
 mod pieces;
 pub mod readability;
 pub mod reflection;
+pub mod repetition;

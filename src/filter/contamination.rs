@@ -1,0 +1,233 @@
+//! Whether a text holds an evaluation problem: runs of 13 words, and how much of the problem runs of 8 words cover.
+//!
+//! A text is contaminated by an evaluation problem where they share 13 words in a row, or where the runs of 8 words that they share cover at least half of the problem's
+//! words. A problem of fewer than 8 words is too common to be looked for inside a text: there the whole text must be the problem, word by word.
+//! Sources: 13 words, Brown et al., "Language models are few-shot learners" (2020), appendix C; 8 words and half, Lambert et al., "Tülu 3" (2024), section 3.2.
+
+use super::shingles::Hasher;
+use crate::key::Key;
+use crate::trace::Reason;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher as StdHasher};
+
+/// Words of a run that alone is proof.
+pub const LONG: usize = 13;
+/// Words of a run that counts for coverage.
+pub const SHORT: usize = 8;
+/// Share of a problem's words that shared runs of `SHORT` words may cover.
+pub const COVERAGE: f64 = 0.5;
+/// Places that are kept of one run: what stands in more problems is a phrase of the task and tells none of them apart.
+const MOST_PLACES: usize = 64;
+/// Words of a text that one run is quoted with.
+const QUOTED: usize = 160;
+
+/// Evaluation problems, indexed by their runs of words.
+#[derive(Clone, Debug)]
+pub struct Evaluations {
+    hasher: Hasher,
+    items: Vec<Item>,
+    short: Index,
+    long: Index,
+    /// Problems of fewer than `SHORT` words, by all of their words.
+    whole: Map<u32>,
+    /// A bit for each run by its hash: most runs of a text are in no problem, and are passed over by one look.
+    seen: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Item {
+    name: String,
+    words: usize,
+}
+
+/// Places by run: problem and number of its first word.
+type Index = Map<Vec<(u32, u32)>>;
+type Map<T> = HashMap<u64, T, BuildHasherDefault<Mixed>>;
+
+/// The hash of a number that is one already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mixed(u64);
+
+impl StdHasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+/// How a text is contaminated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// Name of the evaluation problem, such as `aime24/0`.
+    pub item: String,
+    /// Words of the longest kind of run that is shared: 13, 8, or all of a short problem.
+    pub run: usize,
+    /// The first such run as the text has it.
+    pub text: String,
+    /// Share of the problem's words inside shared runs.
+    pub coverage: f64,
+    /// Byte range of that run in the text.
+    pub span: (usize, usize),
+}
+
+impl Hit {
+    /// The reason for which a text is dropped; `place` says which text it is.
+    pub fn reason(&self, place: &str) -> Reason {
+        let value = format!("{} in the {place}: {} words in a row ({:?}), {:.0} % of it covered", self.item, self.run, self.text, 100.0 * self.coverage);
+        let threshold = format!("fewer than {LONG} words in a row, less than {:.0} % covered by runs of {SHORT}", 100.0 * COVERAGE);
+        Reason { span: (place == "response").then_some(self.span), ..Reason::measured("decontaminate", value, threshold) }
+    }
+}
+
+const SEEN_BITS: u32 = 20;
+
+impl Evaluations {
+    /// Indexes problems, each with its name.
+    pub fn new(problems: impl IntoIterator<Item = (String, String)>) -> Self {
+        let hasher = Hasher::new(Key::new(0, "contamination"));
+        let mut all = Self {
+            hasher,
+            items: Vec::new(),
+            short: Map::default(),
+            long: Map::default(),
+            whole: Map::default(),
+            seen: vec![0; 1 << (SEEN_BITS - 6)],
+        };
+        for (name, question) in problems {
+            let words = hasher.words(&question).hashes;
+            let item = all.items.len() as u32;
+            if !words.is_empty() && words.len() < SHORT {
+                all.whole.entry(hasher.runs(&words, SHORT)[0]).or_insert(item);
+            }
+            for n in [SHORT, LONG].into_iter().filter(|n| words.len() >= *n) {
+                for (at, run) in hasher.runs(&words, n).into_iter().enumerate() {
+                    all.seen[(run >> (64 - SEEN_BITS)) as usize / 64] |= 1 << (run >> (64 - SEEN_BITS)) % 64;
+                    let index = if n == LONG { &mut all.long } else { &mut all.short };
+                    let places = index.entry(run).or_default();
+                    if places.len() < MOST_PLACES {
+                        places.push((item, at as u32));
+                    }
+                }
+            }
+            all.items.push(Item { name, words: words.len() });
+        }
+        all
+    }
+
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The evaluation problem that `text` holds most of, if any; of equal ones the first.
+    pub fn find(&self, text: &str) -> Option<Hit> {
+        let words = self.hasher.words(text);
+        if words.hashes.len() < SHORT {
+            let item = *self.whole.get(self.hasher.runs(&words.hashes, SHORT).first()?)?;
+            let all = 0..words.hashes.len();
+            return Some(self.hit(item, all, 1.0, text, &words));
+        }
+        // By problem: which of its words are covered, the first shared run of either length.
+        let mut covered: HashMap<u32, Shared> = HashMap::new();
+        for (n, index) in [(SHORT, &self.short), (LONG, &self.long)] {
+            if index.is_empty() || words.hashes.len() < n {
+                continue;
+            }
+            for (at, run) in self.hasher.runs(&words.hashes, n).into_iter().enumerate() {
+                let bit = run >> (64 - SEEN_BITS);
+                if self.seen[bit as usize / 64] >> (bit % 64) & 1 == 0 {
+                    continue;
+                }
+                for (item, place) in index.get(&run).into_iter().flatten() {
+                    let shared = covered.entry(*item).or_insert_with(|| Shared::new(self.items[*item as usize].words));
+                    shared.words[*place as usize..*place as usize + n].fill(true);
+                    let first = if n == LONG { &mut shared.long } else { &mut shared.short };
+                    first.get_or_insert(at);
+                }
+            }
+        }
+        let hits = covered.into_iter().filter(|(_, shared)| shared.long.is_some() || shared.coverage() >= COVERAGE);
+        let (item, shared) = hits.max_by(|(a, x), (b, y)| x.coverage().total_cmp(&y.coverage()).then(b.cmp(a)))?;
+        let (first, n) = shared.long.map_or((shared.short.unwrap_or(0), SHORT), |first| (first, LONG));
+        Some(self.hit(item, first..first + n, shared.coverage(), text, &words))
+    }
+
+    fn hit(&self, item: u32, run: std::ops::Range<usize>, coverage: f64, text: &str, words: &super::shingles::Words) -> Hit {
+        let span = (words.places[run.start].start as usize, words.places[run.end - 1].end as usize);
+        let quoted = text[span.0..span.1].chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Hit { item: self.items[item as usize].name.clone(), run: run.len(), text: quoted, coverage, span }
+    }
+}
+
+struct Shared {
+    words: Vec<bool>,
+    short: Option<usize>,
+    long: Option<usize>,
+}
+
+impl Shared {
+    fn new(words: usize) -> Self {
+        Self { words: vec![false; words], short: None, long: None }
+    }
+
+    fn coverage(&self) -> f64 {
+        self.words.iter().filter(|covered| **covered).count() as f64 / self.words.len() as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JARS: &str = "A shop sells marbles in three jars. The red jar holds twice as many marbles as the blue jar, and the green jar holds five marbles fewer than \
+                        the red one. If there are 95 marbles in all, how many marbles does the blue jar hold?";
+    const DIVISORS: &str = "Find the number of positive integers n less than 2024 such that n has exactly six divisors.";
+    const SHORT_ONE: &str = "Compute $3^7 mod 11$.";
+
+    #[test]
+    fn what_shares_long_runs_is_found_and_what_shares_a_phrase_is_not() {
+        let items = [("e/0", JARS), ("e/1", DIVISORS), ("e/2", SHORT_ONE), ("e/3", "")];
+        let evaluations = Evaluations::new(items.map(|(name, text)| (name.into(), text.to_owned())));
+        let rows: [(&str, Option<(&str, usize)>); 10] = [
+            (JARS, Some(("e/0", 13))),
+            // Layout, case and punctuation make no difference.
+            ("a SHOP sells marbles in three jars: \\textbf{the} red jar holds twice as many marbles as the blue jar and so on", Some(("e/0", 13))),
+            // A paraphrase that keeps 13 words, and one that keeps none of 8.
+            ("In our town, the green jar holds five marbles fewer than the red one; if there are 95 marbles in all, guess.", Some(("e/0", 13))),
+            ("Red jar: twice the blue one. Green jar: five fewer than red. Together 95. What is in blue?", None),
+            // A common phrase of 8 words is a part of the task's language.
+            ("Find the number of positive integers n less than 50 that are primes and leave remainder one.", None),
+            // Runs of 8 that cover more than half of it.
+            ("the number of positive integers n less than 2024, what is it if n has exactly six divisors, such that n has exactly six divisors", Some(("e/1", 8))),
+            // A short problem is found as a whole only.
+            ("Compute 3^7 mod 11", Some(("e/2", 6))),
+            ("We compute 3^7 mod 11 now, and then go on to do something else with it.", None),
+            ("", None),
+            ("Compute 3^7 mod 12", None),
+        ];
+        for (text, expected) in rows {
+            let found = evaluations.find(text);
+            assert_eq!(found.as_ref().map(|hit| (hit.item.as_str(), hit.run)), expected, "{text:?}: {found:?}");
+        }
+        let text = format!("I know this one: {JARS}");
+        let hit = evaluations.find(&text).expect("the same");
+        assert_eq!(&text[hit.span.0..hit.span.1], "A shop sells marbles in three jars. The red jar holds twice as many");
+        assert_eq!((hit.coverage, hit.text.len()), (1.0, hit.span.1 - hit.span.0));
+        assert!(hit.reason("response").to_string().starts_with("decontaminate (e/0 in the response: 13 words in a row (\"A shop"));
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        let evaluations = Evaluations::new([("e".to_owned(), JARS.to_owned())]);
+        for text in ["a ".repeat(100_000), "数".repeat(1000), "\u{301}".repeat(99), JARS.repeat(50)] {
+            evaluations.find(&text);
+        }
+        assert!(Evaluations::new([]).find(JARS).is_none());
+    }
+}

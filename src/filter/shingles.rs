@@ -1,0 +1,215 @@
+//! Words and runs of words as 64-bit numbers: what duplicates and contamination are found by.
+//!
+//! A word is a run of letters and digits in lower case, one Han character, or one of the signs `+ - * / = < > ^ %`; everything else only parts words, so that
+//! punctuation, layout and LaTeX's braces make no difference. Two different runs of words get the same number with a probability of 2^-64.
+
+use crate::key::Key;
+use crate::problem::is_han;
+use std::ops::Range;
+
+/// Hashes words and runs of words under a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Hasher {
+    start: u64,
+    /// Odd: the base of the polynomial over the words of a run.
+    base: u64,
+}
+
+/// A text as hashed words with their places.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    pub hashes: Vec<u64>,
+    /// Byte ranges in the text.
+    pub places: Vec<Range<u32>>,
+}
+
+const PRIME: u64 = 0x0000_0100_0000_01b3;
+
+/// The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
+pub(super) fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// What a byte of ASCII is to a word: its lower case, 1 for a sign that is a word of its own, 0 for what parts words.
+const ASCII: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut i = 0;
+    while i < 128 {
+        let byte = i as u8;
+        if byte.is_ascii_alphanumeric() {
+            table[i] = byte.to_ascii_lowercase();
+        } else if matches!(byte, b'+' | b'-' | b'*' | b'/' | b'=' | b'<' | b'>' | b'^' | b'%') {
+            table[i] = 1;
+        }
+        i += 1;
+    }
+    table
+};
+
+impl Hasher {
+    pub fn new(key: Key) -> Self {
+        let [a, b, c, d] = key.block(0, 0);
+        Self { start: u64::from(a) << 32 | u64::from(b), base: (u64::from(c) << 32 | u64::from(d)) | 1 }
+    }
+
+    /// The words of a text. A text of more than 4 GiB is read up to there.
+    pub fn words(&self, text: &str) -> Words {
+        let mut words = Words::default();
+        self.each_word(text, |hash, place| {
+            words.hashes.push(hash);
+            words.places.push(place.start as u32..place.end as u32);
+        });
+        words
+    }
+
+    fn each_word(&self, text: &str, mut found: impl FnMut(u64, Range<usize>)) {
+        let text = &text[..text.floor_char_boundary(u32::MAX as usize)];
+        let bytes = text.as_bytes();
+        let (mut at, mut word, mut begin, mut inside) = (0, self.start, 0, false);
+        let eat = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        while at < bytes.len() {
+            let here = at;
+            // The width of the character, and whether it goes on with a word, is one of its own, or parts words.
+            let (goes_on, alone) = match bytes[at] {
+                byte @ 0..128 => {
+                    at += 1;
+                    match ASCII[usize::from(byte)] {
+                        0 => (false, false),
+                        1 => (false, true),
+                        lower => {
+                            (begin, word) = if inside { (begin, eat(word, lower)) } else { (here, eat(self.start, lower)) };
+                            (true, false)
+                        }
+                    }
+                }
+                _ => {
+                    let c = text[at..].chars().next().unwrap_or(' ');
+                    at += c.len_utf8();
+                    if is_han(c) {
+                        (false, true)
+                    } else if c.is_alphanumeric() {
+                        if !inside {
+                            (begin, word) = (here, self.start);
+                        }
+                        c.to_lowercase().for_each(|c| word = u32::from(c).to_le_bytes().into_iter().fold(word, eat));
+                        (true, false)
+                    } else {
+                        (false, false)
+                    }
+                }
+            };
+            if inside && !goes_on {
+                found(mix(word), begin..here);
+            }
+            if alone {
+                found(mix(bytes[here..at].iter().copied().fold(!self.start, eat)), here..at);
+            }
+            inside = goes_on;
+        }
+        if inside {
+            found(mix(word), begin..at);
+        }
+    }
+
+    /// One number for each run of `n` words; one for all words where there are fewer; none where there are none.
+    pub fn runs(&self, words: &[u64], n: usize) -> Vec<u64> {
+        let n = n.clamp(1, words.len().max(1));
+        if words.is_empty() {
+            return Vec::new();
+        }
+        let power = (0..n).fold(1u64, |power, _| power.wrapping_mul(self.base));
+        let mut sum = 0u64;
+        let mut runs = Vec::with_capacity(words.len() + 1 - n);
+        for (i, word) in words.iter().enumerate() {
+            sum = sum.wrapping_mul(self.base).wrapping_add(*word);
+            if i >= n {
+                sum = sum.wrapping_sub(words[i - n].wrapping_mul(power));
+            }
+            if i + 1 >= n {
+                runs.push(mix(sum));
+            }
+        }
+        runs
+    }
+
+    /// The runs of `n` words of question and response as a set, sorted; no run reaches from one into the other.
+    pub fn shingles(&self, question: &str, response: &str, n: usize) -> Vec<u64> {
+        let mut all = self.runs(&self.words(question).hashes, n);
+        all.extend(self.runs(&self.words(response).hashes, n));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// Shared elements / elements of either, of two sorted sets; 0 for two empty ones.
+pub fn jaccard(a: &[u64], b: &[u64]) -> f64 {
+    let (mut i, mut j, mut both) = (0, 0, 0usize);
+    while i < a.len() && j < b.len() {
+        match a[i].cmp(&b[j]) {
+            std::cmp::Ordering::Less => i += 1,
+            std::cmp::Ordering::Greater => j += 1,
+            std::cmp::Ordering::Equal => (i, j, both) = (i + 1, j + 1, both + 1),
+        }
+    }
+    let either = a.len() + b.len() - both;
+    if either == 0 { 0.0 } else { both as f64 / either as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<&str> {
+        let found = Hasher::new(Key::new(1, "words")).words(text);
+        found.places.iter().map(|place| &text[place.start as usize..place.end as usize]).collect()
+    }
+
+    #[test]
+    fn words_are_letters_digits_han_characters_and_signs() {
+        let rows: [(&str, &[&str]); 7] = [
+            ("", &[]),
+            (" ,.!\n", &[]),
+            ("Let x=5, so 2x+1 is 11.", &["Let", "x", "=", "5", "so", "2x", "+", "1", "is", "11"]),
+            (r"\frac{1}{2}$\le$ n", &["frac", "1", "2", "le", "n"]),
+            ("设x为3。然后ok", &["设", "x", "为", "3", "然", "后", "ok"]),
+            ("naïve Façade", &["naïve", "Façade"]),
+            ("a-b", &["a", "-", "b"]),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(words(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn equal_words_have_equal_numbers_and_others_do_not() {
+        let hasher = Hasher::new(Key::new(1, "words"));
+        let hash = |text: &str| hasher.words(text).hashes;
+        assert_eq!(hash("The ANSWER, is: Éa 好"), hash("the answer is éa好"));
+        assert_ne!(hash("ab c"), hash("a bc"));
+        assert_ne!(hash("7-4"), hash("7+4"));
+        assert_ne!(Hasher::new(Key::new(2, "words")).words("a").hashes, hash("a"));
+    }
+
+    #[test]
+    fn runs_depend_on_their_own_words_alone() {
+        let hasher = Hasher::new(Key::new(1, "words"));
+        let runs = |text: &str, n| hasher.runs(&hasher.words(text).hashes, n);
+        let long = runs("a b c d a b c", 3);
+        assert_eq!(long.len(), 5);
+        assert_eq!(long[0], long[4]);
+        assert_eq!(long[1], runs("b c d", 3)[0]);
+        assert_eq!(runs("a b", 3), runs("a b", 2));
+        assert_ne!(runs("a b c", 3), runs("a c b", 3));
+        assert!(runs("", 3).is_empty());
+    }
+
+    #[test]
+    fn jaccard_is_shared_over_all() {
+        for (a, b, expected) in [(&[1, 2, 3][..], &[2, 3, 4][..], 0.5), (&[], &[], 0.0), (&[1], &[1], 1.0), (&[1], &[2], 0.0)] {
+            assert_eq!(jaccard(a, b), expected);
+        }
+    }
+}
