@@ -1,10 +1,10 @@
 //! Whether a text holds an evaluation problem: runs of 13 words, and how much of the problem runs of 8 words cover.
 //!
 //! A text is contaminated by an evaluation problem where they share 13 words in a row, or where the runs of 8 words that they share cover at least half of the problem's
-//! words. A problem of fewer than 8 words is too common to be looked for inside a text: there the whole text must be the problem, word by word.
+//! words and no fewer than 13 of them (all of a shorter problem): "Find the number of positive integers n" alone is half of many a short problem. A problem of fewer than 8 words is too common to be looked for inside a text: there the whole text must be the problem, case, white space and punctuation aside.
 //! Sources: 13 words, Brown et al., "Language models are few-shot learners" (2020), appendix C; 8 words and half, Lambert et al., "Tülu 3" (2024), section 3.2.
 
-use super::shingles::Hasher;
+use super::shingles::{Hasher, mix};
 use crate::key::Key;
 use crate::trace::Reason;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub struct Evaluations {
     items: Vec<Item>,
     short: Index,
     long: Index,
-    /// Problems of fewer than `SHORT` words, by all of their words.
+    /// Problems of fewer than `SHORT` words, by all that is not layout.
     whole: Map<u32>,
     /// A bit for each run by its hash: most runs of a text are in no problem, and are passed over by one look.
     seen: Vec<u64>,
@@ -100,7 +100,7 @@ impl Evaluations {
             let words = hasher.words(&question).hashes;
             let item = all.items.len() as u32;
             if !words.is_empty() && words.len() < SHORT {
-                all.whole.entry(hasher.runs(&words, SHORT)[0]).or_insert(item);
+                all.whole.entry(whole(&question)).or_insert(item);
             }
             for n in [SHORT, LONG].into_iter().filter(|n| words.len() >= *n) {
                 for (at, run) in hasher.runs(&words, n).into_iter().enumerate() {
@@ -128,8 +128,11 @@ impl Evaluations {
     /// The evaluation problem that `text` holds most of, if any; of equal ones the first.
     pub fn find(&self, text: &str) -> Option<Hit> {
         let words = self.hasher.words(text);
+        if words.hashes.is_empty() {
+            return None;
+        }
         if words.hashes.len() < SHORT {
-            let item = *self.whole.get(self.hasher.runs(&words.hashes, SHORT).first()?)?;
+            let item = *self.whole.get(&whole(text))?;
             let all = 0..words.hashes.len();
             return Some(self.hit(item, all, 1.0, text, &words));
         }
@@ -152,7 +155,7 @@ impl Evaluations {
                 }
             }
         }
-        let hits = covered.into_iter().filter(|(_, shared)| shared.long.is_some() || shared.coverage() >= COVERAGE);
+        let hits = covered.into_iter().filter(|(_, shared)| shared.is_contamination());
         let (item, shared) = hits.max_by(|(a, x), (b, y)| x.coverage().total_cmp(&y.coverage()).then(b.cmp(a)))?;
         let (first, n) = shared.long.map_or((shared.short.unwrap_or(0), SHORT), |first| (first, LONG));
         Some(self.hit(item, first..first + n, shared.coverage(), text, &words))
@@ -163,6 +166,12 @@ impl Evaluations {
         let quoted = text[span.0..span.1].chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
         Hit { item: self.items[item as usize].name.clone(), run: run.len(), text: quoted, coverage, span }
     }
+}
+
+/// A short text by its letters, digits and signs, parentheses and all: `2+1*3` is not `(2+1)*3`.
+fn whole(text: &str) -> u64 {
+    let counts = text.chars().filter(|c| !c.is_whitespace() && !"$.,:;?!".contains(*c)).flat_map(char::to_lowercase);
+    counts.fold(1, |hash, c| mix(hash ^ u64::from(c).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 struct Shared {
@@ -176,8 +185,16 @@ impl Shared {
         Self { words: vec![false; words], short: None, long: None }
     }
 
+    fn covered(&self) -> usize {
+        self.words.iter().filter(|covered| **covered).count()
+    }
+
     fn coverage(&self) -> f64 {
-        self.words.iter().filter(|covered| **covered).count() as f64 / self.words.len() as f64
+        self.covered() as f64 / self.words.len() as f64
+    }
+
+    fn is_contamination(&self) -> bool {
+        self.long.is_some() || self.coverage() >= COVERAGE && self.covered() >= LONG.min(self.words.len())
     }
 }
 
@@ -194,7 +211,7 @@ mod tests {
     fn what_shares_long_runs_is_found_and_what_shares_a_phrase_is_not() {
         let items = [("e/0", JARS), ("e/1", DIVISORS), ("e/2", SHORT_ONE), ("e/3", "")];
         let evaluations = Evaluations::new(items.map(|(name, text)| (name.into(), text.to_owned())));
-        let rows: [(&str, Option<(&str, usize)>); 10] = [
+        let rows: [(&str, Option<(&str, usize)>); 12] = [
             (JARS, Some(("e/0", 13))),
             // Layout, case and punctuation make no difference.
             ("a SHOP sells marbles in three jars: \\textbf{the} red jar holds twice as many marbles as the blue jar and so on", Some(("e/0", 13))),
@@ -203,13 +220,15 @@ mod tests {
             ("Red jar: twice the blue one. Green jar: five fewer than red. Together 95. What is in blue?", None),
             // A common phrase of 8 words is a part of the task's language.
             ("Find the number of positive integers n less than 50 that are primes and leave remainder one.", None),
-            // Runs of 8 that cover more than half of it.
-            ("the number of positive integers n less than 2024, what is it if n has exactly six divisors, such that n has exactly six divisors", Some(("e/1", 8))),
+            // Runs of 12 and 11 words that cover half of it.
+            ("In it the red jar holds twice as many marbles as the blue jar. But the green jar holds five marbles fewer than the red one. Hm.", Some(("e/0", 8))),
+            ("In it the red jar holds twice as many marbles as the blue jar. But the green jar is empty.", None),
             // A short problem is found as a whole only.
             ("Compute 3^7 mod 11", Some(("e/2", 6))),
             ("We compute 3^7 mod 11 now, and then go on to do something else with it.", None),
             ("", None),
             ("Compute 3^7 mod 12", None),
+            ("Compute (3^7) mod 11", None),
         ];
         for (text, expected) in rows {
             let found = evaluations.find(text);

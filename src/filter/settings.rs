@@ -213,6 +213,11 @@ impl FilterSettings {
         faults
     }
 
+    /// Whether the rule of this name is on.
+    pub fn has(&self, rule: &str) -> bool {
+        RULES.iter().position(|name| *name == rule).is_some_and(|place| self.is_on(place as u8))
+    }
+
     /// Whether a rule of [`RULES`] is on.
     pub(super) fn is_on(&self, rule: u8) -> bool {
         match RULES[usize::from(rule)] {

@@ -3,6 +3,7 @@
 //! Measures do not know whether an answer is right, and set no thresholds but the documented default of `readability::is_readable`.
 //! All are total and linear in the length of the text.
 
+pub mod census;
 pub mod language;
 mod pieces;
 pub mod readability;

@@ -63,6 +63,9 @@ pub fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// Heads of the buckets of pass rates in a table, one for each of [`crate::filter::BUCKETS`].
+pub const PASS_RATES: [&str; crate::filter::BUCKETS.len()] = ["0", "to 0.25", "to 0.5", "to 0.75", "below 1", "1"];
+
 /// `1,024`.
 pub fn thousands(n: usize) -> String {
     let digits = n.to_string();
