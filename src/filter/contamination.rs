@@ -236,7 +236,7 @@ mod tests {
         }
         let text = format!("I know this one: {JARS}");
         let hit = evaluations.find(&text).expect("the same");
-        assert_eq!(&text[hit.span.0..hit.span.1], "A shop sells marbles in three jars. The red jar holds twice as many");
+        assert_eq!(&text[hit.span.0..hit.span.1], "A shop sells marbles in three jars. The red jar holds twice as");
         assert_eq!((hit.coverage, hit.text.len()), (1.0, hit.span.1 - hit.span.0));
         assert!(hit.reason("response").to_string().starts_with("decontaminate (e/0 in the response: 13 words in a row (\"A shop"));
     }

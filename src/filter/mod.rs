@@ -358,4 +358,6 @@ impl Traces for InMemory {
 }
 
 #[cfg(test)]
+mod corpus_tests;
+#[cfg(test)]
 mod tests;
