@@ -53,6 +53,14 @@ pub struct Step {
     pub by_pass_rate: Vec<usize>,
 }
 
+/// How much of a trace is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// What rules look at; messages, rewards, log-probability and unknown fields may be missing.
+    Judged,
+    Whole,
+}
+
 /// Traces that can be read several times, in the same order each time.
 pub trait Traces {
     /// Reads the traces whose numbers, from 0, are `wanted`: `map` sees each, on any thread and in any order, `take` what comes of it, in their own order.
@@ -61,6 +69,7 @@ pub trait Traces {
     /// Where they cannot be read, or `take` fails.
     fn each<T: Send>(
         &mut self,
+        parts: Parts,
         wanted: impl Fn(usize) -> bool + Sync,
         map: impl Fn(usize, Trace) -> T + Sync,
         take: impl FnMut(T) -> Result<()> + Send,
@@ -200,6 +209,7 @@ impl Filter {
         };
         let mut cards = Cards::default();
         traces.each(
+            Parts::Judged,
             |_| true,
             look,
             |seen| {
@@ -266,6 +276,7 @@ impl Judged<'_> {
         let names = self.cards.names();
         let mut n = 0;
         traces.each(
+            Parts::Whole,
             |_| true,
             |row, mut trace| {
                 let card = self.cards.rows.get(row).filter(|card| names[card.problem as usize] == trace.problem.0 && card.attempt == trace.attempt)?;
@@ -349,6 +360,7 @@ struct InMemory(Vec<Trace>);
 impl Traces for InMemory {
     fn each<T: Send>(
         &mut self,
+        _: Parts,
         wanted: impl Fn(usize) -> bool + Sync,
         map: impl Fn(usize, Trace) -> T + Sync,
         take: impl FnMut(T) -> Result<()> + Send,

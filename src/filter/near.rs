@@ -8,7 +8,7 @@ use super::cards::{Cards, Detail, NO_SLOT};
 use super::minhash::BANDS;
 use super::settings::{NEAR_DUPLICATE, NearDuplicateRule};
 use super::shingles::{Hasher, jaccard};
-use super::Traces;
+use super::{Parts, Traces};
 use anyhow::Result;
 use std::collections::HashMap;
 
@@ -99,6 +99,7 @@ pub(super) fn gather(
         }
         let mut held: HashMap<usize, HashMap<u32, Vec<u64>>> = HashMap::new();
         traces.each(
+            Parts::Judged,
             |row| group_of.contains_key(&(row as u32)),
             |row, trace| (row as u32, hasher.shingles(&trace.question, &trace.response, words)),
             |(row, shingles)| {

@@ -147,9 +147,13 @@ impl<T: DeserializeOwned> Batch<T> {
     /// # Errors
     /// Naming file and line, where it is none.
     pub fn row(&self, line: usize) -> Result<T> {
-        let (number, end) = self.lines[line];
+        parse(self.line(line), &self.path, self.lines[line].0, self.otherwise)
+    }
+
+    /// The bytes of one line.
+    pub fn line(&self, line: usize) -> &[u8] {
         let start = line.checked_sub(1).map_or(0, |before| self.lines[before].1);
-        parse(&self.raw[start..end], &self.path, number, self.otherwise)
+        &self.raw[start..self.lines[line].1]
     }
 }
 

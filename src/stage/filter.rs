@@ -5,7 +5,7 @@
 use super::decontaminate;
 use super::run::{Run, Status, config, shards};
 use super::sample;
-use crate::filter::{Decision, Filter, FilterSettings, Step, Stored, Traces};
+use crate::filter::{Decision, Filter, FilterSettings, Parts, Step, Stored, Traces};
 use crate::key::Key;
 use crate::measure::census::{Census, Sample};
 use crate::publish;
@@ -147,6 +147,7 @@ pub fn census(input: &Path) -> Result<Census> {
     let input = config(shards(input, [sample::FOLDER, FOLDER]))?;
     let mut all = Census::default();
     Stored::new(&input).each(
+        Parts::Judged,
         |_| true,
         |_, trace| {
             let mut one = Census::default();
