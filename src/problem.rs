@@ -3,6 +3,12 @@
 //! A reference is parsed when it is loaded, so that everything behind this file can rely on it. This file does not know
 //! where problems come from (`tasks/`), how a response is judged (`verify/`), or what a prompt looks like (`model/text.rs`).
 
+mod language;
+mod words;
+
+pub use language::{Language, Script, is_han};
+pub use words::{LATIN, Mask, languages};
+
 use serde::{Deserialize, Serialize};
 
 /// Stable name of a problem, such as `gsm8k/test/17`.
@@ -16,26 +22,6 @@ impl std::fmt::Display for ProblemId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Natural language of a question, the target of the language-consistency measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Language {
-    En,
-    Zh,
-}
-
-impl Language {
-    /// The language a question is written in: Chinese if it holds any Han character, else English.
-    pub fn of_question(text: &str) -> Self {
-        if text.chars().any(is_han) { Self::Zh } else { Self::En }
-    }
-}
-
-/// Whether `c` is a Han character (unified ideographs with extension A and the compatibility block).
-pub fn is_han(c: char) -> bool {
-    matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
 /// The machine-checkable reference of a problem.

@@ -1,5 +1,7 @@
 //! A text cut into prose, mathematics, code and tags, so that measures of language see prose only.
 
+use memchr::{memchr, memchr3};
+
 /// What a piece of text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -14,7 +16,7 @@ pub(super) enum Kind {
 
 /// The pieces of `text` in order; together they are `text`.
 pub(super) fn pieces(text: &str) -> Pieces<'_> {
-    Pieces { text, at: 0, line_end: 0, absent: [0; CLOSERS.len()], ready: None }
+    Pieces { text, at: 0, line_end: 0, absent: [0; CLOSERS.len()], ready: None, next: [0; 2], unclosed: 0 }
 }
 
 /// Opening mark, closing mark, kind, whether both stand on one line. `$` has a rule of its own.
@@ -27,6 +29,8 @@ const CLOSERS: [(&str, &str, Kind, bool); 6] = [
     ("$", "$", Kind::Math, true),
 ];
 const FENCE: usize = 0;
+const TICK: usize = 1;
+const DOLLARS: usize = 2;
 const DOLLAR: usize = 5;
 
 pub(super) struct Pieces<'a> {
@@ -38,6 +42,9 @@ pub(super) struct Pieces<'a> {
     absent: [usize; CLOSERS.len()],
     /// A piece that was found behind the prose returned last.
     ready: Option<(Kind, usize)>,
+    /// No backtick, dollar or backslash stands before the first of these, no `<` before the second.
+    next: [usize; 2],
+    unclosed: usize,
 }
 
 impl<'a> Iterator for Pieces<'a> {
@@ -48,8 +55,8 @@ impl<'a> Iterator for Pieces<'a> {
             return Some((kind, self.until(end)));
         }
         let mut look = self.at;
-        while let Some(step) = self.text.as_bytes()[look..].iter().position(|byte| b"`$\\<".contains(byte)) {
-            look += step;
+        while let Some(mark) = self.mark(look) {
+            look = mark;
             match self.opened(look) {
                 Some((kind, end)) if look == self.at => return Some((kind, self.until(end))),
                 Some(found) => {
@@ -65,6 +72,24 @@ impl<'a> Iterator for Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
+    /// Marks that opened mathematics or a fence so far and were never closed. A dollar before a digit may be money and is not counted.
+    pub(super) fn unclosed(&self) -> usize {
+        self.unclosed
+    }
+
+    /// The first byte from `from` on that may open something.
+    fn mark(&mut self, from: usize) -> Option<usize> {
+        let bytes = self.text.as_bytes();
+        if self.next[0] < from || from == 0 {
+            self.next[0] = memchr3(b'`', b'$', b'\\', &bytes[from..]).map_or(bytes.len(), |i| from + i);
+        }
+        if self.next[1] < from || from == 0 {
+            self.next[1] = memchr(b'<', &bytes[from..]).map_or(bytes.len(), |i| from + i);
+        }
+        let mark = self.next[0].min(self.next[1]);
+        (mark < bytes.len()).then_some(mark)
+    }
+
     fn until(&mut self, end: usize) -> &'a str {
         let piece = &self.text[self.at..end];
         self.at = end;
@@ -74,16 +99,27 @@ impl<'a> Pieces<'a> {
     /// The kind and the end of what opens at byte `start`, if anything does.
     fn opened(&mut self, start: usize) -> Option<(Kind, usize)> {
         let rest = &self.text[start..];
-        if let Some(mark) = CLOSERS.iter().position(|(open, ..)| rest.starts_with(open)) {
-            let from = start + CLOSERS[mark].0.len();
-            let end = self.closing(mark, from).or((mark == FENCE).then_some(self.text.len()));
-            return end.map(|end| (CLOSERS[mark].2, end));
+        let mark = match *rest.as_bytes() {
+            [b'`', b'`', b'`', ..] => FENCE,
+            [b'`', ..] => TICK,
+            [b'$', b'$', ..] => DOLLARS,
+            [b'\\', b'[', ..] => 3,
+            [b'\\', b'(', ..] => 4,
+            [b'$', ..] => DOLLAR,
+            [b'\\', ..] => return command(rest).map(|length| (Kind::Math, start + length)),
+            _ => return tag(rest).map(|length| (Kind::Tag, start + length)),
+        };
+        let from = start + CLOSERS[mark].0.len();
+        let closing = self.closing(mark, from);
+        if closing.is_none() {
+            let is_open = match mark {
+                TICK => false,
+                DOLLAR => self.text.as_bytes().get(from).is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'\\' | b'(')),
+                _ => true,
+            };
+            self.unclosed += usize::from(is_open);
         }
-        match rest.as_bytes()[0] {
-            b'\\' => command(rest).map(|length| (Kind::Math, start + length)),
-            b'<' => tag(rest).map(|length| (Kind::Tag, start + length)),
-            _ => None,
-        }
+        closing.or((mark == FENCE).then_some(self.text.len())).map(|end| (CLOSERS[mark].2, end))
     }
 
     /// End of the closing mark that belongs to an opening mark which ends at `from`.
@@ -95,8 +131,11 @@ impl<'a> Pieces<'a> {
         let limit = if one_line { self.line_end(from) } else { self.text.len() };
         let found = match mark {
             DOLLAR if !self.text[from..].starts_with(|c: char| !c.is_whitespace()) => return None,
-            DOLLAR => self.text[from..limit].match_indices('$').map(|(i, _)| from + i).find(|at| self.closes_dollar(*at)),
-            _ => self.text[from..limit].find(close).map(|i| from + i),
+            DOLLAR => {
+                let dollars = memchr::memchr_iter(b'$', &self.text.as_bytes()[from..limit]);
+                dollars.map(|i| from + i).find(|at| *at > from && self.closes_dollar(*at))
+            }
+            _ => find(&self.text.as_bytes()[from..limit], close.as_bytes()).map(|i| from + i),
         };
         if found.is_none() {
             self.absent[mark] = limit;
@@ -112,10 +151,17 @@ impl<'a> Pieces<'a> {
 
     fn line_end(&mut self, from: usize) -> usize {
         if self.line_end < from || self.line_end == 0 {
-            self.line_end = self.text[from..].find('\n').map_or(self.text.len(), |i| from + i);
+            self.line_end = memchr(b'\n', &self.text.as_bytes()[from..]).map_or(self.text.len(), |i| from + i);
         }
         self.line_end
     }
+}
+
+/// Where a mark of one to three bytes stands: by its last byte, which is rarer than a backslash.
+fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
+    let [.., last] = *mark else { return None };
+    let before = mark.len() - 1;
+    memchr::memchr_iter(last, text).find(|at| text[..=*at].ends_with(mark)).map(|at| at - before)
 }
 
 /// Length of the LaTeX command that `text` opens with, the name of an environment included.

@@ -1,48 +1,58 @@
 //! Whether a person can read a text: named parts, a default rule over them, and a pattern that every line must match.
 
+use super::bytes::{self, Hashes, Run};
 use super::pieces::{Kind, pieces};
+use crate::problem::Script;
 use crate::trace::Reason;
+use memchr::memchr_iter;
+use memchr::memmem::Finder;
 use regex::Regex;
-use std::collections::HashMap;
 
-/// What makes a text hard to read, in parts.
+/// What makes a text hard to read, in parts. Spans are byte ranges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Readability {
     /// Characters of the longest run of lines without a blank one between.
     pub longest_paragraph: usize,
-    /// Share of characters inside code, in [0, 1].
+    /// Share of bytes inside code, in [0, 1].
     pub code_share: f64,
     /// `<think>` and `<answer>` tags that were opened and not closed.
     pub unclosed_tags: usize,
+    /// `$`, `$$`, `\(`, `\[` and fences without an end, and environments whose `\begin` and `\end` do not pair.
+    pub unclosed_latex: usize,
     /// Share of punctuation and symbols among the visible characters of the prose, in [0, 1].
     pub symbol_share: f64,
     /// How often the most frequent line stands, lines shorter than `LINE` characters aside: these return in any proof.
     pub repeated_lines: usize,
+    /// Changes of script per word, in [0, 1]; words as in `Prose`. 0 for a text in ASCII, and for fewer than five changes: these may be quotations.
+    pub switch_rate: f64,
+    #[serde(skip)]
+    pub paragraph_span: (usize, usize),
+    /// Of the first line that is the most frequent one.
+    #[serde(skip)]
+    pub line_span: (usize, usize),
 }
 
 /// Shortest line, in characters, whose repetition counts.
 const LINE: usize = 16;
 
-/// Limits of the default rule. Of 60 traces of R1 and its distilled models on MATH, they drop two with a paragraph as long as a page and one that
-/// runs in a loop.
+/// Limits of the default rule: a paragraph as long as a page (500 English words), more code or more symbols than text, a line nine times, a
+/// change of script every tenth word. A mark that was not closed may be a slip in ten pages: two are allowed.
 const MAX_PARAGRAPH: usize = 4000;
 const MAX_CODE_SHARE: f64 = 0.5;
+const MAX_UNCLOSED_LATEX: usize = 2;
 const MAX_SYMBOL_SHARE: f64 = 0.5;
 const MAX_REPEATED_LINES: usize = 8;
+const MAX_SWITCH_RATE: f64 = 0.1;
 
 /// Measures all parts.
 pub fn measure(text: &str) -> Readability {
-    let (mut all, mut code, mut visible, mut symbols) = (0usize, 0usize, 0usize, 0usize);
+    let (mut code, mut prose) = (0usize, Prose::default());
     let (mut think, mut answer) = (0usize, 0usize);
-    for (kind, piece) in pieces(text) {
-        let length = piece.chars().count();
-        all += length;
+    let mut pieces = pieces(text);
+    for (kind, piece) in pieces.by_ref() {
         match (kind, piece) {
-            (Kind::Code, _) => code += length,
-            (Kind::Prose, _) => {
-                visible += piece.chars().filter(|c| !c.is_whitespace()).count();
-                symbols += piece.chars().filter(|c| !c.is_whitespace() && !c.is_alphanumeric()).count();
-            }
+            (Kind::Code, _) => code += piece.len(),
+            (Kind::Prose, _) => prose.read(piece),
             (Kind::Tag, "<think>") => think += 1,
             (Kind::Tag, "</think>") => think = think.saturating_sub(1),
             (Kind::Tag, "<answer>") => answer += 1,
@@ -51,42 +61,160 @@ pub fn measure(text: &str) -> Readability {
         }
     }
     let share = |part: usize, whole: usize| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    let (longest_paragraph, repeated_lines) = lines(text);
+    let ((longest_paragraph, paragraph_span), (repeated_lines, line_span)) = lines(text);
     Readability {
         longest_paragraph,
-        code_share: share(code, all),
+        code_share: share(code, text.len()),
         unclosed_tags: think + answer,
-        symbol_share: share(symbols, visible),
+        unclosed_latex: pieces.unclosed() + unpaired_environments(text),
+        symbol_share: share(prose.symbols, prose.visible),
         repeated_lines,
+        switch_rate: prose.switch_rate(),
+        paragraph_span,
+        line_span,
     }
 }
+
+fn unpaired_environments(text: &str) -> usize {
+    let count = |mark: &str| Finder::new(mark).find_iter(text.as_bytes()).count();
+    count("\\begin{").abs_diff(count("\\end{"))
+}
+
+/// A number that belongs to a stretch of text.
+type Placed = (usize, (usize, usize));
 
 /// The longest paragraph in characters, and how often the most frequent line stands.
-fn lines(text: &str) -> (usize, usize) {
-    let (mut paragraph, mut longest) = (0, 0);
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    for line in text.lines().map(str::trim) {
-        let length = line.chars().count();
-        paragraph = if length == 0 { 0 } else { paragraph + length };
-        longest = longest.max(paragraph);
-        if length >= LINE {
-            *counts.entry(line).or_default() += 1;
+fn lines(text: &str) -> (Placed, Placed) {
+    let ascii = text.is_ascii();
+    let (mut paragraph, mut begin, mut longest) = (0, 0, (0, (0, 0)));
+    let mut counts: Hashes<(usize, usize)> = Hashes::default();
+    let mut frequent = (0, (0, 0));
+    let mut start = 0;
+    for end in memchr_iter(b'\n', text.as_bytes()).chain([text.len()]) {
+        let line = text[start..end].trim();
+        let length = if ascii { line.len() } else { bytes::characters(line) };
+        if length == 0 {
+            paragraph = 0;
+        } else {
+            if paragraph == 0 {
+                begin = start;
+            }
+            paragraph += length;
         }
+        if paragraph > longest.0 {
+            longest = (paragraph, (begin, end));
+        }
+        if length >= LINE {
+            let (count, first) = counts.entry(bytes::hash(line.as_bytes())).or_insert((0, start));
+            *count += 1;
+            if *count > frequent.0 {
+                frequent = (*count, (*first, *first + line.len()));
+            }
+        }
+        start = end + 1;
     }
-    (longest, counts.into_values().max().unwrap_or(0))
+    (longest, frequent)
 }
 
-/// The default rule: every part within its limit; the error names the first part that is not.
+/// Counts symbols, and changes between scripts over the words that show one: Latin words of four letters or more, so that `sin`, `ABC` and `km` are
+/// none, Han characters, and words in any other script.
+#[derive(Default)]
+struct Prose {
+    visible: usize,
+    symbols: usize,
+    before: Writing,
+    /// Bytes in ASCII: English words are six of them, with the space.
+    ascii: usize,
+    others: usize,
+    switches: usize,
+}
+
+/// What the last word was written in.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Writing {
+    #[default]
+    Unknown,
+    Latin,
+    /// Kana belong to it: with Han they are one way of writing.
+    Han,
+    Other,
+}
+
+impl Prose {
+    fn read(&mut self, piece: &str) {
+        let mut inside = Script::None;
+        for run in bytes::runs(piece) {
+            let script = match run {
+                Run::Ascii(run) => {
+                    self.ascii_run(run);
+                    Script::None
+                }
+                Run::Han => {
+                    self.visible += 1;
+                    self.word(Writing::Han);
+                    Script::Han
+                }
+                Run::Other(c) => {
+                    let visible = !c.is_whitespace();
+                    self.visible += usize::from(visible);
+                    self.symbols += usize::from(visible && !bytes::is_alphanumeric(c));
+                    let script = Script::of(c);
+                    match script {
+                        Script::None | Script::Latin => {}
+                        Script::Han => self.word(Writing::Han),
+                        Script::Kana if script != inside => self.word(Writing::Han),
+                        _ if script != inside => self.word(Writing::Other),
+                        _ => {}
+                    }
+                    script
+                }
+            };
+            inside = script;
+        }
+    }
+
+    fn ascii_run(&mut self, run: &[u8]) {
+        let (visible, symbols) = bytes::visible_and_symbols(run);
+        self.visible += visible;
+        self.symbols += symbols;
+        self.ascii += run.len();
+        if self.before == Writing::Latin {
+            return;
+        }
+        let has_word = run.windows(4).any(|w| w.iter().all(u8::is_ascii_alphabetic));
+        if has_word {
+            self.switches += usize::from(self.before != Writing::Unknown);
+            self.before = Writing::Latin;
+        }
+    }
+
+    fn word(&mut self, script: Writing) {
+        self.others += 1;
+        self.switches += usize::from(self.before != script && self.before != Writing::Unknown);
+        self.before = script;
+    }
+
+    fn switch_rate(&self) -> f64 {
+        let words = self.others + self.ascii / 6;
+        if words < 2 || self.switches < 5 { 0.0 } else { (self.switches as f64 / (words - 1) as f64).min(1.0) }
+    }
+}
+
+/// The default rule: every part within its limit; the error names the first part that is not, and where it is if it has a place.
 pub fn is_readable(parts: &Readability) -> Result<(), Reason> {
     let rows = [
-        ("longest_paragraph", parts.longest_paragraph as f64, MAX_PARAGRAPH as f64),
-        ("code_share", parts.code_share, MAX_CODE_SHARE),
-        ("unclosed_tags", parts.unclosed_tags as f64, 0.0),
-        ("symbol_share", parts.symbol_share, MAX_SYMBOL_SHARE),
-        ("repeated_lines", parts.repeated_lines as f64, MAX_REPEATED_LINES as f64),
+        ("longest_paragraph", parts.longest_paragraph as f64, MAX_PARAGRAPH as f64, Some(parts.paragraph_span)),
+        ("code_share", parts.code_share, MAX_CODE_SHARE, None),
+        ("unclosed_tags", parts.unclosed_tags as f64, 0.0, None),
+        ("unclosed_latex", parts.unclosed_latex as f64, MAX_UNCLOSED_LATEX as f64, None),
+        ("symbol_share", parts.symbol_share, MAX_SYMBOL_SHARE, None),
+        ("repeated_lines", parts.repeated_lines as f64, MAX_REPEATED_LINES as f64, Some(parts.line_span)),
+        ("switch_rate", parts.switch_rate, MAX_SWITCH_RATE, None),
     ];
-    match rows.into_iter().find(|(_, value, limit)| value > limit) {
-        Some((part, value, limit)) => Err(Reason::measured(format!("readable.{part}"), value, format!("at most {limit}"))),
+    match rows.into_iter().find(|(_, value, limit, _)| value > limit) {
+        Some((part, value, limit, span)) => {
+            Err(Reason { span, ..Reason::measured(format!("readable.{part}"), value, format!("at most {limit}")) })
+        }
         None => Ok(()),
     }
 }

@@ -138,11 +138,11 @@ impl Expression {
     }
 }
 
-/// Text before the expression in a question.
+/// Text before the expression in a question: in Chinese for Chinese, in English for any other language.
 pub fn opening(language: Language) -> &'static str {
     match language {
-        Language::En => "what is ",
         Language::Zh => "计算",
+        _ => "what is ",
     }
 }
 

@@ -44,11 +44,11 @@ impl Corruption {
     }
 }
 
-/// What stands between a step and its result.
+/// What stands between a step and its result: in Chinese for Chinese, in English for any other language.
 pub fn connective(language: Language) -> &'static str {
     match language {
-        Language::En => " is ",
         Language::Zh => "得",
+        _ => " is ",
     }
 }
 
