@@ -30,7 +30,7 @@ pub struct Evaluations {
     long: Index,
     /// Problems of fewer than `SHORT` words, by all that is not layout.
     whole: Map<u32>,
-    /// A bit for each run by its hash: most runs of a text are in no problem, and are passed over by one look.
+    /// A bit for each run of `SHORT` words by its hash: most texts hold none, and need no second look.
     seen: Vec<u64>,
 }
 
@@ -82,7 +82,8 @@ impl Hit {
     }
 }
 
-const SEEN_BITS: u32 = 20;
+/// 512 KiB: beside 100,000 runs, every 42nd foreign one is looked at again.
+const SEEN_BITS: u32 = 22;
 
 impl Evaluations {
     /// Indexes problems, each with its name.
@@ -103,8 +104,12 @@ impl Evaluations {
                 all.whole.entry(whole(&question)).or_insert(item);
             }
             for n in [SHORT, LONG].into_iter().filter(|n| words.len() >= *n) {
+                let mut rolling = hasher.rolling::<SHORT>();
+                for (i, word) in words.iter().enumerate() {
+                    let bit = rolling.push(*word) >> (64 - SEEN_BITS);
+                    all.seen[bit as usize / 64] |= u64::from(i + 1 >= SHORT) << (bit % 64);
+                }
                 for (at, run) in hasher.runs(&words, n).into_iter().enumerate() {
-                    all.seen[(run >> (64 - SEEN_BITS)) as usize / 64] |= 1 << (run >> (64 - SEEN_BITS)) % 64;
                     let index = if n == LONG { &mut all.long } else { &mut all.short };
                     let places = index.entry(run).or_default();
                     if places.len() < MOST_PLACES {
@@ -127,6 +132,26 @@ impl Evaluations {
 
     /// The evaluation problem that `text` holds most of, if any; of equal ones the first.
     pub fn find(&self, text: &str) -> Option<Hit> {
+        if self.may_hold(text) { self.look_for(text) } else { None }
+    }
+
+    /// False for nearly every text that shares no run of `SHORT` words with a problem, and is not a short problem as a whole.
+    fn may_hold(&self, text: &str) -> bool {
+        let (mut runs, mut found, mut words) = (self.hasher.rolling::<SHORT>(), false, 0);
+        self.hasher.each_hash(text, |word| {
+            words += 1;
+            let run = runs.push(word);
+            found |= words >= SHORT && self.is_seen(run);
+        });
+        found || words < SHORT && !self.whole.is_empty()
+    }
+
+    fn is_seen(&self, run: u64) -> bool {
+        let bit = run >> (64 - SEEN_BITS);
+        self.seen[bit as usize / 64] >> (bit % 64) & 1 == 1
+    }
+
+    fn look_for(&self, text: &str) -> Option<Hit> {
         let words = self.hasher.words(text);
         if words.hashes.is_empty() {
             return None;
@@ -143,10 +168,6 @@ impl Evaluations {
                 continue;
             }
             for (at, run) in self.hasher.runs(&words.hashes, n).into_iter().enumerate() {
-                let bit = run >> (64 - SEEN_BITS);
-                if self.seen[bit as usize / 64] >> (bit % 64) & 1 == 0 {
-                    continue;
-                }
                 for (item, place) in index.get(&run).into_iter().flatten() {
                     let shared = covered.entry(*item).or_insert_with(|| Shared::new(self.items[*item as usize].words));
                     shared.words[*place as usize..*place as usize + n].fill(true);

@@ -187,7 +187,11 @@ impl Filter {
             let rule = rules.decide(&trace).map_or(KEPT, |(rule, _)| rule);
             let (mut shingles, mut bands) = (0, None);
             if rule == KEPT && (near.is_some() || diverse) {
-                let words = [&trace.question, &trace.response].map(|text| hasher.words(text).hashes);
+                let words = [&trace.question, &trace.response].map(|text| {
+                    let mut hashes = Vec::with_capacity(text.len() / 4);
+                    hasher.each_hash(text, |hash| hashes.push(hash));
+                    hashes
+                });
                 shingles = words.iter().map(Vec::len).sum::<usize>();
                 bands = near.as_ref().and_then(|(minhash, n)| {
                     let runs = words.map(|words| hasher.runs(&words, *n)).concat();

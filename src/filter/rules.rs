@@ -2,7 +2,7 @@
 
 use super::contamination::Evaluations;
 use super::settings::{FilterSettings, FormatRule, LOCAL, LengthRule, RULES, ReadableRule};
-use crate::measure::{readability, repetition};
+use crate::measure::{language, readability, repetition};
 use crate::response::Response;
 use crate::trace::{FinishReason, Reason, Trace, Verdict};
 use std::borrow::Cow;
@@ -57,7 +57,10 @@ impl Rules<'_> {
             "format" => self.settings.format.map_or(Ok("".into()), |rule| format(rule, response)),
             "length" => self.settings.length.map_or(Ok("".into()), |rule| length(rule, trace.completion_tokens)),
             // The share was measured when the attempt was judged, so that the reason shows the figure that the trace shows.
-            "language" => at_least("language", trace.language.share, self.settings.language.map_or(0.0, |rule| rule.min)),
+            "language" => {
+                let judged = at_least("language", trace.language.share, self.settings.language.map_or(0.0, |rule| rule.min));
+                judged.map_err(|reason| Reason { span: foreign(trace), ..reason })
+            }
             "readable" => self.readable(trace, response),
             "repetition" => repetition::is_repetitive(&repetition::measure(&trace.response)).map(|()| "no loop".into()),
             _ => self.uncontaminated(trace),
@@ -189,6 +192,12 @@ fn length(rule: LengthRule, tokens: usize) -> Judgement {
     let low = rule.min.filter(|min| tokens < *min).map(|min| format!("at least {min}"));
     let high = rule.max.filter(|max| tokens > *max).map(|max| format!("at most {max}"));
     low.or(high).map_or_else(|| Ok(format!("{tokens} tokens").into()), |threshold| Err(Reason::measured("length", tokens, threshold)))
+}
+
+/// The longest stretch of the response in another language.
+fn foreign(trace: &Trace) -> Option<(usize, usize)> {
+    let found = language::measure(&trace.response, trace.language.target).foreign;
+    found.iter().max_by_key(|stretch| (stretch.words, std::cmp::Reverse(stretch.span))).map(|stretch| stretch.span)
 }
 
 /// Written so that a share that is no number is below every limit.

@@ -23,7 +23,33 @@ pub struct Words {
     pub places: Vec<Range<u32>>,
 }
 
-const PRIME: u64 = 0x0000_0100_0000_01b3;
+/// The hash of a word that is being read: eight bytes at a time.
+struct Word {
+    hash: u64,
+    bytes: u64,
+    length: u32,
+}
+
+impl Word {
+    fn new(start: u64) -> Self {
+        Self { hash: start, bytes: 0, length: 0 }
+    }
+
+    #[inline(always)]
+    fn eat(&mut self, byte: u8) {
+        self.bytes = self.bytes << 8 | u64::from(byte);
+        self.length += 1;
+        if self.length.is_multiple_of(8) {
+            self.hash = mix(self.hash ^ self.bytes);
+            self.bytes = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn finish(self) -> u64 {
+        mix(self.hash ^ self.bytes ^ u64::from(self.length).rotate_right(8))
+    }
+}
 
 /// The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
 pub(super) fn mix(mut x: u64) -> u64 {
@@ -64,53 +90,57 @@ impl Hasher {
         words
     }
 
+    /// The hashes of the words of a text alone, handed over one by one.
+    pub fn each_hash(&self, text: &str, mut found: impl FnMut(u64)) {
+        self.each_word(text, |hash, _| found(hash));
+    }
+
+    #[inline(always)]
     fn each_word(&self, text: &str, mut found: impl FnMut(u64, Range<usize>)) {
         let text = &text[..text.floor_char_boundary(u32::MAX as usize)];
         let bytes = text.as_bytes();
-        let (mut at, mut word, mut begin, mut inside) = (0, self.start, 0, false);
-        let eat = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        let mut at = 0;
         while at < bytes.len() {
-            let here = at;
-            // The width of the character, and whether it goes on with a word, is one of its own, or parts words.
-            let (goes_on, alone) = match bytes[at] {
-                byte @ 0..128 => {
-                    at += 1;
-                    match ASCII[usize::from(byte)] {
-                        0 => (false, false),
-                        1 => (false, true),
-                        lower => {
-                            (begin, word) = if inside { (begin, eat(word, lower)) } else { (here, eat(self.start, lower)) };
-                            (true, false)
-                        }
-                    }
-                }
-                _ => {
-                    let c = text[at..].chars().next().unwrap_or(' ');
-                    at += c.len_utf8();
-                    if is_han(c) {
-                        (false, true)
-                    } else if c.is_alphanumeric() {
-                        if !inside {
-                            (begin, word) = (here, self.start);
-                        }
-                        c.to_lowercase().for_each(|c| word = u32::from(c).to_le_bytes().into_iter().fold(word, eat));
-                        (true, false)
-                    } else {
-                        (false, false)
-                    }
-                }
-            };
-            if inside && !goes_on {
-                found(mix(word), begin..here);
+            let begin = at;
+            let mut word = Word::new(self.start);
+            at = Self::word(text, at, &mut word);
+            if at > begin {
+                found(word.finish(), begin..at);
+                continue;
             }
+            // What stands here goes on with no word: a sign or a Han character is one of its own, everything else parts words.
+            at = (at + 1..=bytes.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(bytes.len());
+            let alone = if at == begin + 1 { ASCII[usize::from(bytes[begin])] == 1 } else { text[begin..at].chars().any(is_han) };
             if alone {
-                found(mix(bytes[here..at].iter().copied().fold(!self.start, eat)), here..at);
+                let mut word = Word::new(!self.start);
+                bytes[begin..at].iter().for_each(|byte| word.eat(*byte));
+                found(word.finish(), begin..at);
             }
-            inside = goes_on;
         }
-        if inside {
-            found(mix(word), begin..at);
+    }
+
+    /// Eats letters and digits from `at` on; gives where they end.
+    #[inline(always)]
+    fn word(text: &str, mut at: usize, word: &mut Word) -> usize {
+        let bytes = text.as_bytes();
+        while let Some(byte) = bytes.get(at) {
+            if *byte < 128 {
+                let lower = ASCII[usize::from(*byte)];
+                if lower <= 1 {
+                    return at;
+                }
+                word.eat(lower);
+                at += 1;
+                continue;
+            }
+            let c = text[at..].chars().next().unwrap_or(' ');
+            if !c.is_alphanumeric() || is_han(c) {
+                return at;
+            }
+            c.to_lowercase().for_each(|c| c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.eat(byte)));
+            at += c.len_utf8();
         }
+        at
     }
 
     /// One number for each run of `n` words; one for all words where there are fewer; none where there are none.
@@ -134,13 +164,42 @@ impl Hasher {
         runs
     }
 
+    /// Hashes of runs of `N` words as they come; others than those of [`Self::runs`].
+    pub(super) fn rolling<const N: usize>(&self) -> Rolling<N> {
+        Rolling { words: [0; N], at: 0, sum: 0, base: self.base, power: (0..N).fold(1u64, |power, _| power.wrapping_mul(self.base)) }
+    }
+
     /// The runs of `n` words of question and response as a set, sorted; no run reaches from one into the other.
     pub fn shingles(&self, question: &str, response: &str, n: usize) -> Vec<u64> {
-        let mut all = self.runs(&self.words(question).hashes, n);
-        all.extend(self.runs(&self.words(response).hashes, n));
+        let mut all = Vec::new();
+        for text in [question, response] {
+            let mut words = Vec::with_capacity(text.len() / 4);
+            self.each_hash(text, |hash| words.push(hash));
+            all.extend(self.runs(&words, n));
+        }
         all.sort_unstable();
         all.dedup();
         all
+    }
+}
+
+/// The last `N` words as one number.
+pub(super) struct Rolling<const N: usize> {
+    words: [u64; N],
+    at: usize,
+    sum: u64,
+    base: u64,
+    power: u64,
+}
+
+impl<const N: usize> Rolling<N> {
+    /// Adds a word; gives the hash of the last `N`.
+    #[inline(always)]
+    pub fn push(&mut self, word: u64) -> u64 {
+        let old = std::mem::replace(&mut self.words[self.at], word);
+        self.at = (self.at + 1) % N;
+        self.sum = self.sum.wrapping_mul(self.base).wrapping_add(word).wrapping_sub(old.wrapping_mul(self.power));
+        self.sum
     }
 }
 
