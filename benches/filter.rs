@@ -49,7 +49,7 @@ impl Maker {
     fn response(&self, row: u64) -> String {
         let mut draw = Key::new(3, "bench responses").number(row).stream();
         let body: Vec<&str> = (0..self.length / 2 + draw.below(self.length)).map(|_| draw.choose(&self.lines).as_str()).collect();
-        format!("<think>\n{}\n</think>\n\nThe answer is \\boxed{{{}}}.", body.join("\n"), draw.below(100))
+        format!("<think>\n{}\n</think>\n\nThe answer is \\boxed{{{}}}.", body.join("\n\n"), draw.below(100))
     }
 
     /// The trace at `row` of a corpus: all attempts at a problem after each other.
@@ -74,7 +74,7 @@ impl Maker {
 
 /// Evaluation problems, 1,900 as the known tasks have them.
 fn evaluations(maker: &Maker) -> Evaluations {
-    let words: Vec<&str> = maker.lines.iter().flat_map(|line| line.split_whitespace()).collect();
+    let words: Vec<&str> = maker.lines.iter().flat_map(|line| line.split_whitespace()).filter(|word| word.chars().all(char::is_alphabetic)).collect();
     let text = |n: u64| {
         let mut draw = Key::new(5, "bench evaluations").number(n).stream();
         (0..40).map(|_| *draw.choose(&words)).collect::<Vec<_>>().join(" ")
