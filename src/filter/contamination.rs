@@ -7,7 +7,7 @@
 use super::shingles::{Hasher, mix};
 use crate::key::Key;
 use crate::trace::Reason;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher as StdHasher};
 
 /// Words of a run that alone is proof.
@@ -16,8 +16,8 @@ pub const LONG: usize = 13;
 pub const SHORT: usize = 8;
 /// Share of a problem's words that shared runs of `SHORT` words may cover.
 pub const COVERAGE: f64 = 0.5;
-/// Places that are kept of one run: what stands in more problems is a phrase of the task and tells none of them apart.
-const MOST_PLACES: usize = 64;
+/// Problems that a run may stand in: what stands in more is a phrase of the task and tells none of them apart. A problem that is there twice counts once.
+const MOST_ITEMS: usize = 2;
 /// Words of a text that one run is quoted with.
 const QUOTED: usize = 160;
 
@@ -30,7 +30,9 @@ pub struct Evaluations {
     long: Index,
     /// Problems of fewer than `SHORT` words, by all that is not layout.
     whole: Map<u32>,
-    /// A bit for each run of `SHORT` words by its hash: most texts hold none, and need no second look.
+    /// Runs of `SHORT` words by another hash: most texts hold none of them, and need no second look.
+    runs: HashSet<u64, BuildHasherDefault<Mixed>>,
+    /// A bit for each of these: most runs of a text are passed over by one look.
     seen: Vec<u64>,
 }
 
@@ -95,10 +97,15 @@ impl Evaluations {
             short: Map::default(),
             long: Map::default(),
             whole: Map::default(),
+            runs: HashSet::default(),
             seen: vec![0; 1 << (SEEN_BITS - 6)],
         };
+        let mut known = HashSet::new();
         for (name, question) in problems {
-            let words = hasher.words(&question).hashes;
+            if !known.insert(whole(&question)) {
+                continue;
+            }
+            let words = hasher.spaced(&question).hashes;
             let item = all.items.len() as u32;
             if !words.is_empty() && words.len() < SHORT {
                 all.whole.entry(whole(&question)).or_insert(item);
@@ -106,18 +113,26 @@ impl Evaluations {
             for n in [SHORT, LONG].into_iter().filter(|n| words.len() >= *n) {
                 let mut rolling = hasher.rolling::<SHORT>();
                 for (i, word) in words.iter().enumerate() {
-                    let bit = rolling.push(*word) >> (64 - SEEN_BITS);
-                    all.seen[bit as usize / 64] |= u64::from(i + 1 >= SHORT) << (bit % 64);
+                    let run = rolling.push(*word);
+                    if i + 1 >= SHORT {
+                        let bit = run >> (64 - SEEN_BITS);
+                        all.seen[bit as usize / 64] |= 1 << (bit % 64);
+                        all.runs.insert(run);
+                    }
                 }
                 for (at, run) in hasher.runs(&words, n).into_iter().enumerate() {
                     let index = if n == LONG { &mut all.long } else { &mut all.short };
                     let places = index.entry(run).or_default();
-                    if places.len() < MOST_PLACES {
+                    // One place more than may be says that there are too many.
+                    if places.len() <= MOST_ITEMS && places.last().is_none_or(|(last, _)| *last != item) {
                         places.push((item, at as u32));
                     }
                 }
             }
             all.items.push(Item { name, words: words.len() });
+        }
+        for index in [&mut all.short, &mut all.long] {
+            index.retain(|_, places| places.len() <= MOST_ITEMS);
         }
         all
     }
@@ -138,10 +153,10 @@ impl Evaluations {
     /// False for nearly every text that shares no run of `SHORT` words with a problem, and is not a short problem as a whole.
     fn may_hold(&self, text: &str) -> bool {
         let (mut runs, mut found, mut words) = (self.hasher.rolling::<SHORT>(), false, 0);
-        self.hasher.each_hash(text, |word| {
+        self.hasher.each_spaced(text, |word, _| {
             words += 1;
             let run = runs.push(word);
-            found |= words >= SHORT && self.is_seen(run);
+            found |= words >= SHORT && self.is_seen(run) && self.runs.contains(&run);
         });
         found || words < SHORT && !self.whole.is_empty()
     }
@@ -152,7 +167,7 @@ impl Evaluations {
     }
 
     fn look_for(&self, text: &str) -> Option<Hit> {
-        let words = self.hasher.words(text);
+        let words = self.hasher.spaced(text);
         if words.hashes.is_empty() {
             return None;
         }
@@ -235,7 +250,7 @@ mod tests {
         let rows: [(&str, Option<(&str, usize)>); 12] = [
             (JARS, Some(("e/0", 13))),
             // Layout, case and punctuation make no difference.
-            ("a SHOP sells marbles in three jars: \\textbf{the} red jar holds twice as many marbles as the blue jar and so on", Some(("e/0", 13))),
+            ("a SHOP sells marbles\nin three jars: **the** red jar holds twice as many marbles as the blue jar and so on", Some(("e/0", 13))),
             // A paraphrase that keeps 13 words, and one that keeps none of 8.
             ("In our town, the green jar holds five marbles fewer than the red one; if there are 95 marbles in all, guess.", Some(("e/0", 13))),
             ("Red jar: twice the blue one. Green jar: five fewer than red. Together 95. What is in blue?", None),
@@ -245,7 +260,7 @@ mod tests {
             ("In it the red jar holds twice as many marbles as the blue jar. But the green jar holds five marbles fewer than the red one. Hm.", Some(("e/0", 8))),
             ("In it the red jar holds twice as many marbles as the blue jar. But the green jar is empty.", None),
             // A short problem is found as a whole only.
-            ("Compute 3^7 mod 11", Some(("e/2", 6))),
+            ("Compute 3^7 mod 11", Some(("e/2", 4))),
             ("We compute 3^7 mod 11 now, and then go on to do something else with it.", None),
             ("", None),
             ("Compute 3^7 mod 12", None),
@@ -260,6 +275,16 @@ mod tests {
         assert_eq!(&text[hit.span.0..hit.span.1], "A shop sells marbles in three jars. The red jar holds twice as");
         assert_eq!((hit.coverage, hit.text.len()), (1.0, hit.span.1 - hit.span.0));
         assert!(hit.reason("response").to_string().starts_with("decontaminate (e/0 in the response: 13 words in a row (\"A shop"));
+    }
+
+    #[test]
+    fn a_phrase_of_the_task_is_no_contamination_and_a_problem_that_is_named_twice_still_is() {
+        let close = "where m and n are relatively prime positive integers, and then find the sum m + n.";
+        let problems = ["seven red doors", "a tower of nine cubes", "eleven green frogs on a log"].map(|what| format!("Count the ways to paint {what}; it is {close}"));
+        let twice = problems.iter().chain(&problems).enumerate().map(|(i, text)| (format!("e/{i}"), text.clone()));
+        let evaluations = Evaluations::new(twice);
+        assert_eq!(evaluations.find(&format!("A quite different question about rivers, {close}")), None);
+        assert_eq!(evaluations.find(&problems[1]).map(|hit| hit.item), Some("e/1".to_owned()));
     }
 
     #[test]

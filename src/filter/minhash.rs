@@ -64,10 +64,11 @@ impl MinHash {
 
     #[inline(always)]
     fn lower(&self, shingles: &[u64], minima: &mut [u32]) {
-        for shingle in shingles {
-            let x = (shingle >> 32) as u32;
+        for block in shingles.chunks(8) {
+            // A short block is filled up with its first shingle, which changes no minimum.
+            let xs: [u32; 8] = std::array::from_fn(|i| (block.get(i).unwrap_or(&block[0]) >> 32) as u32);
             for ((minimum, a), b) in minima.iter_mut().zip(&self.a).zip(&self.b) {
-                *minimum = (*minimum).min(x.wrapping_mul(*a).wrapping_add(*b));
+                *minimum = xs.iter().fold(*minimum, |least, x| least.min(x.wrapping_mul(*a).wrapping_add(*b)));
             }
         }
     }

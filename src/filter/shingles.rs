@@ -1,7 +1,8 @@
 //! Words and runs of words as 64-bit numbers: what duplicates and contamination are found by.
 //!
-//! A word is a run of letters and digits in lower case, one Han character, or one of the signs `+ - * / = < > ^ %`; everything else only parts words, so that
-//! punctuation, layout and LaTeX's braces make no difference. Two different runs of words get the same number with a probability of 2^-64.
+//! For duplicates a word is a run of letters and digits in lower case, one Han character, or one of the signs `+ - * / = < > ^ %`; everything else only parts words,
+//! so that punctuation, layout and LaTeX's braces make no difference. For contamination words are what white space parts, as the field counts them, without their
+//! punctuation: a formula of twelve signs is one word and no long run. Two different runs of words get the same number with a probability of 2^-64.
 
 use crate::key::Key;
 use crate::problem::is_han;
@@ -78,6 +79,58 @@ impl Hasher {
     pub fn new(key: Key) -> Self {
         let [a, b, c, d] = key.block(0, 0);
         Self { start: u64::from(a) << 32 | u64::from(b), base: (u64::from(c) << 32 | u64::from(d)) | 1 }
+    }
+
+    /// The words of a text that white space parts, or Han characters, by their letters, digits and signs; one without any is none.
+    pub fn each_spaced(&self, text: &str, mut found: impl FnMut(u64, Range<usize>)) {
+        let text = &text[..text.floor_char_boundary(u32::MAX as usize)];
+        let bytes = text.as_bytes();
+        let (mut at, mut begin, mut word) = (0, 0, Word::new(self.start));
+        loop {
+            let byte = bytes.get(at).copied().unwrap_or(b' ');
+            let (mut width, mut han, mut space) = (1, false, false);
+            if byte < 128 {
+                // An asterisk that is not between two letters or digits marks emphasis.
+                let between = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
+                match ASCII[usize::from(byte)] {
+                    1 if byte == b'*' && !(at.checked_sub(1).is_some_and(between) && between(at + 1)) => {}
+                    0 => space = byte.is_ascii_whitespace(),
+                    1 => word.eat(byte),
+                    lower => word.eat(lower),
+                }
+            } else {
+                let c = text[at..].chars().next().unwrap_or(' ');
+                (width, han, space) = (c.len_utf8(), is_han(c), c.is_whitespace());
+                if c.is_alphanumeric() && !han {
+                    c.to_lowercase().for_each(|c| c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.eat(byte)));
+                }
+            }
+            if space || han {
+                if word.length > 0 {
+                    found(std::mem::replace(&mut word, Word::new(self.start)).finish(), begin..at.min(bytes.len()));
+                }
+                begin = at + width;
+            }
+            if han {
+                let mut word = Word::new(!self.start);
+                bytes[at..at + width].iter().for_each(|byte| word.eat(*byte));
+                found(word.finish(), at..at + width);
+            }
+            if at >= bytes.len() {
+                return;
+            }
+            at += width;
+        }
+    }
+
+    /// The words of [`Self::each_spaced`] with their places.
+    pub fn spaced(&self, text: &str) -> Words {
+        let mut words = Words::default();
+        self.each_spaced(text, |hash, place| {
+            words.hashes.push(hash);
+            words.places.push(place.start as u32..place.end as u32);
+        });
+        words
     }
 
     /// The words of a text. A text of more than 4 GiB is read up to there.
@@ -240,6 +293,26 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(words(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn spaced_words_are_what_white_space_parts_without_punctuation() {
+        let rows: [(&str, &[&str]); 5] = [
+            ("", &[]),
+            (" ., \n", &[]),
+            ("Let $x+y=5$, so (now)\u{3000}go.", &["Let", "$x+y=5$,", "so", "(now)", "go."]),
+            ("设x为3 ok", &["设", "x", "为", "3", "ok"]),
+            ("a - b", &["a", "-", "b"]),
+        ];
+        let hasher = Hasher::new(Key::new(1, "words"));
+        for (text, expected) in rows {
+            let places = hasher.spaced(text).places;
+            assert_eq!(places.iter().map(|place| &text[place.start as usize..place.end as usize]).collect::<Vec<_>>(), expected, "{text:?}");
+        }
+        assert_eq!(hasher.spaced("The (JAR), is: \"Éa\" x+y.").hashes, hasher.spaced("the jar is éa $x+y$").hashes);
+        assert_eq!(hasher.spaced("**the** *jar*").hashes, hasher.spaced("the jar").hashes);
+        assert_ne!(hasher.spaced("2*3").hashes, hasher.spaced("23").hashes);
+        assert_ne!(hasher.spaced("x-y").hashes, hasher.spaced("x+y").hashes);
     }
 
     #[test]

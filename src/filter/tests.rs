@@ -147,7 +147,7 @@ fn reasons_point_at_the_place_in_the_response() {
     let rows = [
         ("finished = true", r"<think>\boxed{0}</think> \boxed{1}, no: \boxed{2}.", r"\boxed{2}"),
         ("readable = { lines = '^\\d' }", "<think>1 a\nso it is\n</think>3", "so it is"),
-        ("decontaminate = ['e']", "I saw it: One two three four five six seven eight, nine ten eleven twelve thirteen!", "One two three four five six seven eight, nine ten eleven twelve thirteen"),
+        ("decontaminate = ['e']", "I saw it: One two three four five six seven eight, nine ten eleven twelve thirteen!", "One two three four five six seven eight, nine ten eleven twelve thirteen!"),
     ];
     let item = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
     for (toml, response, expected) in rows {

@@ -346,7 +346,7 @@ pub fn funnel(corpus: &Path, json: bool, columns: usize) -> Result<String> {
 
 /// Traces left after each step, in all and by the pass rate of their problems; at most 78 columns wide.
 fn funnel_table(steps: &[Step]) -> String {
-    let names = steps.iter().map(|step| text::width(&step.step)).max().unwrap_or(0);
+    let names = steps.iter().map(|step| text::width(&step.step)).max().unwrap_or(0).max(11);
     let mut out = String::new();
     if steps.iter().any(|step| !step.by_pass_rate.is_empty()) {
         let heads: String = text::PASS_RATES.iter().map(|head| format!("{head:>9}")).collect();
@@ -370,7 +370,7 @@ pub fn what_if(pairs: &[String], [now, then]: &[Vec<Step>; 2], json: bool, colum
     let names = steps.iter().map(|step| text::width(step)).max().unwrap_or(0);
     let title = format!("what if {}: nothing is written", pairs.join(", "));
     let mut out = format!("{}\n", text::wrap(&text::harmless(&title), columns, 2).join("\n"));
-    writeln!(out, "{}  {:>9} {:>9}   {:>9} {:>9}", " ".repeat(names), "now", "", "what if", "")?;
+    writeln!(out, "{}  {:>9} {:>9}   {:>9}", " ".repeat(names), "now", "", "what if")?;
     for step in steps {
         let cells = [now, then].map(|funnel| {
             let at = funnel.iter().position(|other| other.step == step);

@@ -26,7 +26,7 @@ fn what_if_writes_nothing_and_is_the_funnel_of_the_real_run() {
     }
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let wrong = place.distill("filter run/traces --what-if lenght.max=12").exits(78);
-    assert!(wrong.stderr.contains("filter.lenght is not a key, did you mean length?"), "{wrong:?}");
+    assert!(wrong.stderr.contains("--what-if lenght.max: filter.lenght is not a key, did you mean length?"), "{wrong:?}");
 }
 
 #[test]
