@@ -27,7 +27,9 @@ struct Maker {
 
 impl Maker {
     fn new(length: u32) -> Self {
-        let file = std::env::var("DISTILL_DATA").ok().and_then(|folder| std::fs::read_to_string(format!("{folder}/traces/r1_math500_traces.jsonl")).ok());
+        let file = std::env::var("DISTILL_DATA")
+            .ok()
+            .and_then(|folder| std::fs::read_to_string(format!("{folder}/traces/r1_math500_traces.jsonl")).ok());
         let responses = file.iter().flat_map(|text| text.lines()).filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let mut lines: Vec<String> = responses
             .flat_map(|row| row["response"].as_str().unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>())
@@ -35,7 +37,8 @@ impl Maker {
             .collect();
         if lines.is_empty() {
             let mut draw = Key::new(1, "lines").stream();
-            let parts = ["so we get", "wait, is that right?", "let me check that", "the sum is", "which leaves", "therefore", "we know that x ="];
+            let parts =
+                ["so we get", "wait, is that right?", "let me check that", "the sum is", "which leaves", "therefore", "we know that x ="];
             lines = (0..4000).map(|_| (0..8).map(|_| format!("{} {}, ", draw.choose(&parts), draw.below(1000))).collect()).collect();
         }
         Self { lines, length }
@@ -43,7 +46,11 @@ impl Maker {
 
     fn problem(&self, n: u64) -> Problem {
         let key = Key::new(2, "bench problems");
-        if n.is_multiple_of(2) { arithmetic::problem(key, "bench", n) } else { knights::problem(key, "bench", n, &knights::Settings::default()).expect("a puzzle") }
+        if n.is_multiple_of(2) {
+            arithmetic::problem(key, "bench", n)
+        } else {
+            knights::problem(key, "bench", n, &knights::Settings::default()).expect("a puzzle")
+        }
     }
 
     fn response(&self, row: u64) -> String {
@@ -74,7 +81,8 @@ impl Maker {
 
 /// Evaluation problems, 1,900 as the known tasks have them.
 fn evaluations(maker: &Maker) -> Evaluations {
-    let words: Vec<&str> = maker.lines.iter().flat_map(|line| line.split_whitespace()).filter(|word| word.chars().all(char::is_alphabetic)).collect();
+    let words: Vec<&str> =
+        maker.lines.iter().flat_map(|line| line.split_whitespace()).filter(|word| word.chars().all(char::is_alphabetic)).collect();
     let text = |n: u64| {
         let mut draw = Key::new(5, "bench evaluations").number(n).stream();
         (0..40).map(|_| *draw.choose(&words)).collect::<Vec<_>>().join(" ")
@@ -106,7 +114,9 @@ impl Traces for Made {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let value = |flag: &str| args.iter().position(|a| a == flag).map(|i| args.get(i + 1).filter(|v| !v.starts_with("--")).cloned().unwrap_or_default());
+    let value = |flag: &str| {
+        args.iter().position(|a| a == flag).map(|i| args.get(i + 1).filter(|v| !v.starts_with("--")).cloned().unwrap_or_default())
+    };
     let number = |flag: &str, default: usize| value(flag).and_then(|text| text.parse().ok()).unwrap_or(default);
     let threads = number("--threads", 0);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("the pool starts");
@@ -194,14 +204,20 @@ fn cpu_seconds() -> f64 {
 /// Bytes of memory that the process holds, and the most that it held.
 fn memory() -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let of = |name: &str| text.lines().find(|l| l.starts_with(name)).and_then(|l| l.split_whitespace().nth(1)?.parse::<usize>().ok()).unwrap_or(0) * 1024;
+    let of = |name: &str| {
+        text.lines().find(|l| l.starts_with(name)).and_then(|l| l.split_whitespace().nth(1)?.parse::<usize>().ok()).unwrap_or(0) * 1024
+    };
     (of("VmRSS:"), of("VmHWM:"))
 }
 
 fn growth(sizes: &[usize]) {
-    let toml = "correct = true\npass_rate = { min = 0.1 }\nexact_duplicate = true\nnear_duplicate = { jaccard = 0.85 }\nper_problem = { max = 4 }";
+    let toml =
+        "correct = true\npass_rate = { min = 0.1 }\nexact_duplicate = true\nnear_duplicate = { jaccard = 0.85 }\nper_problem = { max = 4 }";
     let filter = Filter::new(&toml::from_str(toml).expect("settings")).expect("in range");
-    println!("{} threads\n| traces | seconds | peak memory, MB | bytes per trace | traces left |\n|---:|---:|---:|---:|---:|", rayon::current_num_threads());
+    println!(
+        "{} threads\n| traces | seconds | peak memory, MB | bytes per trace | traces left |\n|---:|---:|---:|---:|---:|",
+        rayon::current_num_threads()
+    );
     for rows in sizes {
         let (before, _) = memory();
         // Where the kernel allows it, the peak begins anew here; else it is that of the largest size so far.

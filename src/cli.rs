@@ -175,7 +175,9 @@ fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Filter(args) if !args.what_if.is_empty() => {
             let now = config(args.recipe()?.parse(&shared.overrides))?;
-            let then = config(args.what_if(&shared.overrides).map_err(|error| anyhow!(format!("{error:#}").replace("--set filter.", "--what-if "))))?;
+            let then = config(
+                args.what_if(&shared.overrides).map_err(|error| anyhow!(format!("{error:#}").replace("--set filter.", "--what-if "))),
+            )?;
             let folder = shared.run.clone().unwrap_or_else(|| stage::default_folder(&now.name));
             let funnels = stage::filter::what_if(&folder, args.input().as_deref(), &now, &then)?;
             print(&stage::show::what_if(&args.what_if, &funnels, shared.json, columns())?)

@@ -78,7 +78,13 @@ pub struct Hit {
 impl Hit {
     /// The reason for which a text is dropped; `place` says which text it is.
     pub fn reason(&self, place: &str) -> Reason {
-        let value = format!("{} in the {place}: {} words in a row ({:?}), {:.0} % of it covered", self.item, self.run, self.text, 100.0 * self.coverage);
+        let value = format!(
+            "{} in the {place}: {} words in a row ({:?}), {:.0} % of it covered",
+            self.item,
+            self.run,
+            self.text,
+            100.0 * self.coverage
+        );
         let threshold = format!("fewer than {LONG} words in a row, less than {:.0} % covered by runs of {SHORT}", 100.0 * COVERAGE);
         Reason { span: (place == "response").then_some(self.span), ..Reason::measured("decontaminate", value, threshold) }
     }
@@ -250,14 +256,23 @@ mod tests {
         let rows: [(&str, Option<(&str, usize)>); 12] = [
             (JARS, Some(("e/0", 13))),
             // Layout, case and punctuation make no difference.
-            ("a SHOP sells marbles\nin three jars: **the** red jar holds twice as many marbles as the blue jar and so on", Some(("e/0", 13))),
+            (
+                "a SHOP sells marbles\nin three jars: **the** red jar holds twice as many marbles as the blue jar and so on",
+                Some(("e/0", 13)),
+            ),
             // A paraphrase that keeps 13 words, and one that keeps none of 8.
-            ("In our town, the green jar holds five marbles fewer than the red one; if there are 95 marbles in all, guess.", Some(("e/0", 13))),
+            (
+                "In our town, the green jar holds five marbles fewer than the red one; if there are 95 marbles in all, guess.",
+                Some(("e/0", 13)),
+            ),
             ("Red jar: twice the blue one. Green jar: five fewer than red. Together 95. What is in blue?", None),
             // A common phrase of 8 words is a part of the task's language.
             ("Find the number of positive integers n less than 50 that are primes and leave remainder one.", None),
             // Runs of 12 and 11 words that cover half of it.
-            ("In it the red jar holds twice as many marbles as the blue jar. But the green jar holds five marbles fewer than the red one. Hm.", Some(("e/0", 8))),
+            (
+                "In it the red jar holds twice as many marbles as the blue jar. But the green jar holds five marbles fewer than the red one. Hm.",
+                Some(("e/0", 8)),
+            ),
             ("In it the red jar holds twice as many marbles as the blue jar. But the green jar is empty.", None),
             // A short problem is found as a whole only.
             ("Compute 3^7 mod 11", Some(("e/2", 4))),
@@ -280,7 +295,8 @@ mod tests {
     #[test]
     fn a_phrase_of_the_task_is_no_contamination_and_a_problem_that_is_named_twice_still_is() {
         let close = "where m and n are relatively prime positive integers, and then find the sum m + n.";
-        let problems = ["seven red doors", "a tower of nine cubes", "eleven green frogs on a log"].map(|what| format!("Count the ways to paint {what}; it is {close}"));
+        let problems = ["seven red doors", "a tower of nine cubes", "eleven green frogs on a log"]
+            .map(|what| format!("Count the ways to paint {what}; it is {close}"));
         let twice = problems.iter().chain(&problems).enumerate().map(|(i, text)| (format!("e/{i}"), text.clone()));
         let evaluations = Evaluations::new(twice);
         assert_eq!(evaluations.find(&format!("A quite different question about rivers, {close}")), None);

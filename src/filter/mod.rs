@@ -123,14 +123,21 @@ impl Filter {
         let list = || models.iter().enumerate().map(|(i, model)| format!("{i} ({model})")).collect::<Vec<_>>().join(", ");
         let mut weights = vec![None; models.len()];
         for rule in &self.settings.source {
-            let is_it = |(i, model): (usize, &&str)| rule.name == i.to_string() || rule.name == **model || model.rsplit('/').next() == Some(&rule.name);
+            let is_it = |(i, model): (usize, &&str)| {
+                rule.name == i.to_string() || rule.name == **model || model.rsplit('/').next() == Some(&rule.name)
+            };
             let found: Vec<usize> = models.iter().enumerate().filter(|source| is_it(*source)).map(|(i, _)| i).collect();
             anyhow::ensure!(found.len() == 1, "filter.source {:?} names {} sources; there are {}", rule.name, found.len(), list());
             anyhow::ensure!(weights[found[0]].is_none(), "filter.source names source {} twice", found[0]);
             weights[found[0]] = Some((rule.weight, rule.repeat));
         }
         let missing = weights.iter().position(Option::is_none);
-        anyhow::ensure!(missing.is_none(), "source {} has no weight: give each source a [[filter.source]]; there are {}", missing.unwrap_or(0), list());
+        anyhow::ensure!(
+            missing.is_none(),
+            "source {} has no weight: give each source a [[filter.source]]; there are {}",
+            missing.unwrap_or(0),
+            list()
+        );
         Ok(Self { weights: weights.into_iter().flatten().collect(), ..self })
     }
 
@@ -283,7 +290,11 @@ impl Judged<'_> {
             Parts::Whole,
             |_| true,
             |row, mut trace| {
-                let card = self.cards.rows.get(row).filter(|card| names[card.problem as usize] == trace.problem.0 && card.attempt == trace.attempt)?;
+                let card = self
+                    .cards
+                    .rows
+                    .get(row)
+                    .filter(|card| names[card.problem as usize] == trace.problem.0 && card.attempt == trace.attempt)?;
                 let (attempts, passes) = self.cards.problems[card.problem as usize].counts();
                 (trace.attempts, trace.passes) = (Some(attempts), Some(passes));
                 let decision = match card.rule {

@@ -1,10 +1,10 @@
 //! Selection among what the rules keep: at most k traces of a problem, and shares of sources.
 
+use super::Traces;
 use super::cards::{Card, Cards, Detail};
 use super::near::gather;
 use super::settings::{Order, PER_PROBLEM, PerProblemRule, SOURCE};
 use super::shingles::{Hasher, jaccard};
-use super::Traces;
 use crate::key::Key;
 use anyhow::Result;
 use std::collections::HashMap;
@@ -73,7 +73,9 @@ fn diverse(cards: &Cards, rows: &[u32], shingles: &HashMap<u32, Vec<u64>>, max: 
 pub(super) fn shares(there: &[usize], weights: &[(f64, u32)]) -> Vec<usize> {
     let most = there.iter().zip(weights).filter(|(n, _)| **n > 0).map(|(n, (weight, repeat))| *n as f64 * f64::from(*repeat) / weight);
     let scale = most.fold(f64::INFINITY, f64::min);
-    let wanted = |(n, (weight, repeat)): (&usize, &(f64, u32))| if *n == 0 { 0 } else { ((scale * weight).round() as usize).min(n * *repeat as usize) };
+    let wanted = |(n, (weight, repeat)): (&usize, &(f64, u32))| {
+        if *n == 0 { 0 } else { ((scale * weight).round() as usize).min(n * *repeat as usize) }
+    };
     there.iter().zip(weights).map(wanted).collect()
 }
 

@@ -198,7 +198,10 @@ impl FilterSettings {
         }
         for (i, source) in self.source.iter().enumerate() {
             if !(source.weight > 0.0 && source.weight.is_finite()) {
-                faults.push(format!("filter.source[{i}].weight must be above 0, got {}; leave a source out by the traces that you give", source.weight));
+                faults.push(format!(
+                    "filter.source[{i}].weight must be above 0, got {}; leave a source out by the traces that you give",
+                    source.weight
+                ));
             }
             if !(1..=100).contains(&source.repeat) {
                 faults.push(format!("filter.source[{i}].repeat must be from 1 to 100, got {}", source.repeat));

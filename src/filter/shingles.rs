@@ -88,15 +88,20 @@ impl Hasher {
         let (mut at, mut begin, mut word) = (0, 0, Word::new(self.start));
         loop {
             let byte = bytes.get(at).copied().unwrap_or(b' ');
+            let lower = if byte < 128 { ASCII[usize::from(byte)] } else { 0 };
+            if lower > 1 {
+                word.eat(lower);
+                at += 1;
+                continue;
+            }
             let (mut width, mut han, mut space) = (1, false, false);
             if byte < 128 {
                 // An asterisk that is not between two letters or digits marks emphasis.
                 let between = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
-                match ASCII[usize::from(byte)] {
+                match lower {
                     1 if byte == b'*' && !(at.checked_sub(1).is_some_and(between) && between(at + 1)) => {}
                     0 => space = byte.is_ascii_whitespace(),
-                    1 => word.eat(byte),
-                    lower => word.eat(lower),
+                    _ => word.eat(byte),
                 }
             } else {
                 let c = text[at..].chars().next().unwrap_or(' ');
@@ -307,7 +312,11 @@ mod tests {
         let hasher = Hasher::new(Key::new(1, "words"));
         for (text, expected) in rows {
             let places = hasher.spaced(text).places;
-            assert_eq!(places.iter().map(|place| &text[place.start as usize..place.end as usize]).collect::<Vec<_>>(), expected, "{text:?}");
+            assert_eq!(
+                places.iter().map(|place| &text[place.start as usize..place.end as usize]).collect::<Vec<_>>(),
+                expected,
+                "{text:?}"
+            );
         }
         assert_eq!(hasher.spaced("The (JAR), is: \"Éa\" x+y.").hashes, hasher.spaced("the jar is éa $x+y$").hashes);
         assert_eq!(hasher.spaced("**the** *jar*").hashes, hasher.spaced("the jar").hashes);

@@ -1,8 +1,8 @@
 //! Traces on disk as the filter reads them: piece by piece, parsed and judged on all threads, handed over in their order.
 
 use super::{Parts, Traces};
-use crate::shard::{Batch, traces};
 use crate::problem::ProblemId;
+use crate::shard::{Batch, traces};
 use crate::trace::{FinishReason, LanguageShare, Trace, Verdict};
 use anyhow::Result;
 use rayon::prelude::*;

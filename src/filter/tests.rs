@@ -147,7 +147,11 @@ fn reasons_point_at_the_place_in_the_response() {
     let rows = [
         ("finished = true", r"<think>\boxed{0}</think> \boxed{1}, no: \boxed{2}.", r"\boxed{2}"),
         ("readable = { lines = '^\\d' }", "<think>1 a\nso it is\n</think>3", "so it is"),
-        ("decontaminate = ['e']", "I saw it: One two three four five six seven eight, nine ten eleven twelve thirteen!", "One two three four five six seven eight, nine ten eleven twelve thirteen!"),
+        (
+            "decontaminate = ['e']",
+            "I saw it: One two three four five six seven eight, nine ten eleven twelve thirteen!",
+            "One two three four five six seven eight, nine ten eleven twelve thirteen!",
+        ),
     ];
     let item = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
     for (toml, response, expected) in rows {
@@ -161,7 +165,8 @@ fn reasons_point_at_the_place_in_the_response() {
 
 #[test]
 fn what_a_rule_measured_is_told_down_to_the_one_that_drops() {
-    let filter = Filter::new(&settings("correct = true\nlength = { max = 30 }\nlanguage = { min = 0.9 }\nreadable = true")).expect("in range");
+    let filter =
+        Filter::new(&settings("correct = true\nlength = { max = 30 }\nlanguage = { min = 0.9 }\nreadable = true")).expect("in range");
     let said = |trace: &Trace| {
         let told = |finding: Finding| match finding.says {
             Ok(value) => format!("{}: {value}", finding.rule),

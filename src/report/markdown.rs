@@ -210,7 +210,8 @@ fn by_pass_rate(report: &Report) -> String {
         return String::new();
     }
     let header: Vec<String> = std::iter::once("step").chain(BUCKETS).map(str::to_owned).collect();
-    let rows = report.funnel.iter().map(|step| std::iter::once(code(&step.step)).chain(step.by_pass_rate.iter().map(|n| thousands(*n))).collect());
+    let rows =
+        report.funnel.iter().map(|step| std::iter::once(code(&step.step)).chain(step.by_pass_rate.iter().map(|n| thousands(*n))).collect());
     format!("Traces left by the pass rate of their problem, over all attempts at it:\n\n{}", table("lr", &header, rows))
 }
 

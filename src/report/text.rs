@@ -64,7 +64,7 @@ pub fn three_digits(value: f64) -> String {
 }
 
 /// Heads of the buckets of pass rates in a table, one for each of [`crate::filter::BUCKETS`].
-pub const PASS_RATES: [&str; crate::filter::BUCKETS.len()] = ["0", "to 0.25", "to 0.5", "to 0.75", "below 1", "1"];
+pub const PASS_RATES: [&str; crate::filter::BUCKETS.len()] = ["0", "≤.25", "≤.5", "≤.75", "<1", "1"];
 
 /// `1,024`.
 pub fn thousands(n: usize) -> String {

@@ -161,7 +161,8 @@ impl TokensInOrder {
     /// As [`Tokens::open`]; files are checked as they are read.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let files: Vec<_> = Manifest::load(dir)?.shards.into_iter().filter_map(|shard| shard.ids).map(|ids| (dir.join(&ids.file), ids)).collect();
+        let files: Vec<_> =
+            Manifest::load(dir)?.shards.into_iter().filter_map(|shard| shard.ids).map(|ids| (dir.join(&ids.file), ids)).collect();
         let mut tokens = Self { waiting: files.into_iter(), file: None, next: None };
         tokens.advance()?;
         Ok(tokens)
@@ -183,7 +184,9 @@ impl TokensInOrder {
     /// Where a record belongs to none of them.
     pub fn finish(self) -> Result<()> {
         match self.next {
-            Some(next) => bail!("the token ids of {} are not at their trace's place: the shards were put together by another program", next.id),
+            Some(next) => {
+                bail!("the token ids of {} are not at their trace's place: the shards were put together by another program", next.id)
+            }
             None => Ok(()),
         }
     }
@@ -236,7 +239,8 @@ impl Records {
         }
         let start = self.at;
         let mut rest = &self.raw[start..];
-        let record = TokenRecord::take(&mut rest).ok_or_else(|| anyhow!("frame {}: record {} is malformed", self.frames.index, self.rows + 1))?;
+        let record =
+            TokenRecord::take(&mut rest).ok_or_else(|| anyhow!("frame {}: record {} is malformed", self.frames.index, self.rows + 1))?;
         self.at = self.raw.len() - rest.len();
         self.rows += 1;
         Ok(Some((record, self.frame, start)))

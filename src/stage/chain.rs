@@ -3,8 +3,8 @@
 use super::decontaminate;
 use super::filter::FOLDER;
 use super::run::read_json;
-use super::show::{Look, recipe_of, trace_text};
 use super::sample;
+use super::show::{Look, recipe_of, trace_text};
 use crate::filter::{Filter, FilterSettings, RULES};
 use crate::publish;
 use crate::report::text;
@@ -39,7 +39,11 @@ pub fn chain(run: &Path, id: &str, look: &Look) -> Result<String> {
         }
     }
     let Some((trace, state)) = found else {
-        bail!("no trace {id:?} in {}: neither kept, nor dropped, nor sampled; ids are what `distill show {}` prints", run.display(), run.display())
+        bail!(
+            "no trace {id:?} in {}: neither kept, nor dropped, nor sampled; ids are what `distill show {}` prints",
+            run.display(),
+            run.display()
+        )
     };
     let dropped: Option<Reason> = trace.other.get("dropped").and_then(|reason| serde_json::from_value(reason.clone()).ok());
     let (links, remark) = links(run, &corpus, &trace, dropped.as_ref(), state)?;
@@ -47,7 +51,8 @@ pub fn chain(run: &Path, id: &str, look: &Look) -> Result<String> {
     if look.json {
         let links: Vec<Value> = links.iter().map(|link| json!({"rule": link.rule, "state": link.state, "says": link.says})).collect();
         let place = place.map(|place| json!({"before": place.before, "text": place.text, "after": place.after}));
-        let all = json!({"id": id, "state": state, "decisions": links, "dropped": dropped, "place": place, "remark": remark, "trace": trace});
+        let all =
+            json!({"id": id, "state": state, "decisions": links, "dropped": dropped, "place": place, "remark": remark, "trace": trace});
         return Ok(serde_json::to_string_pretty(&all)? + "\n");
     }
     let mut out = trace_text(&trace, look.columns);
@@ -126,10 +131,16 @@ fn links(run: &Path, corpus: &Path, trace: &Trace, dropped: Option<&Reason>, sta
                 reached = false;
                 ("dropped", says(reason))
             }
-            None => ("passed", findings.iter().find(|finding| finding.rule == rule).map_or_else(|| of_all(rule, trace), |f| match &f.says {
-                Ok(value) => value.clone(),
-                Err(reason) => format!("today it would be dropped: {}", says(reason)),
-            })),
+            None => (
+                "passed",
+                findings.iter().find(|finding| finding.rule == rule).map_or_else(
+                    || of_all(rule, trace),
+                    |f| match &f.says {
+                        Ok(value) => value.clone(),
+                        Err(reason) => format!("today it would be dropped: {}", says(reason)),
+                    },
+                ),
+            ),
         };
         links.push(Link { rule, state, says: said });
     }

@@ -69,7 +69,8 @@ fn of(recipe: &Recipe, name: &str) -> Result<Vec<(String, String)>> {
 fn of_task(task: Task) -> Result<Vec<Problem>> {
     let Some(file) = task.file() else { bail!("its problems are generated, and the held-out ones are never trained on: leave it out") };
     let source = tasks::hub_of(task).map_or(String::new(), |hub| format!(" (it is {hub} on the Hugging Face Hub)"));
-    let get = format!("get {file}{source}, put it into a folder and set DISTILL_DATA to that, or name a JSONL file of the problems instead");
+    let get =
+        format!("get {file}{source}, put it into a folder and set DISTILL_DATA to that, or name a JSONL file of the problems instead");
     let folder = data_folder().with_context(|| format!("its problems are not here: {get}"))?;
     ensure!(folder.join(file).is_file(), "no {file} in {}: {get}", folder.display());
     Ok(tasks::load(task, Some(&folder))?.problems)
@@ -119,7 +120,9 @@ pub(super) fn clean(run: &Run, problems: Vec<Arc<Problem>>) -> Result<Vec<Arc<Pr
     let mut stored = read_json(&path)?.unwrap_or_else(|| json!({}));
     let task = &recipe.problems.task;
     let before = stored[task].take();
-    let first = list.first().map(|first| format!("{} holds {}", first["problem"].as_str().unwrap_or_default(), first["evaluation"].as_str().unwrap_or_default()));
+    let first = list.first().map(|first| {
+        format!("{} holds {}", first["problem"].as_str().unwrap_or_default(), first["evaluation"].as_str().unwrap_or_default())
+    });
     let (left_out, list) = (list.len(), Value::Array(list));
     if before != list {
         stored[task] = list;
@@ -132,5 +135,9 @@ pub(super) fn clean(run: &Run, problems: Vec<Arc<Problem>>) -> Result<Vec<Arc<Pr
             ));
         }
     }
-    config(if clean.is_empty() { Err(anyhow!("problems.decontaminate leaves none of {all} problems; see {}", path.display())) } else { Ok(clean) })
+    config(if clean.is_empty() {
+        Err(anyhow!("problems.decontaminate leaves none of {all} problems; see {}", path.display()))
+    } else {
+        Ok(clean)
+    })
 }

@@ -86,16 +86,14 @@ pub fn write(input: &Path, output: &Path, filter: &Filter, seed: u64, record: im
         let (mut kept, mut dropped) = (Sealer::new(new, &options[0])?, Sealer::new(&dropped_folder, &options[1])?);
         let mut tokens = Tokens { rows: input.is_dir().then(|| TokensInOrder::open(input)).transpose()?, last: None };
         let mut contamination = BTreeMap::<String, usize>::new();
-        judged.hand_out(&mut traces, |mut trace, decision| {
-            match decision {
-                Decision::Keep => kept.push(tokens.with(trace)?),
-                Decision::Drop(reason) => {
-                    if let Some(item) = reason.value.as_deref().filter(|_| reason.rule == "decontaminate") {
-                        *contamination.entry(item.split(" in the ").next().unwrap_or(item).to_owned()).or_default() += 1;
-                    }
-                    trace.other.insert("dropped".to_owned(), json!(reason));
-                    dropped.push(tokens.with(trace)?)
+        judged.hand_out(&mut traces, |mut trace, decision| match decision {
+            Decision::Keep => kept.push(tokens.with(trace)?),
+            Decision::Drop(reason) => {
+                if let Some(item) = reason.value.as_deref().filter(|_| reason.rule == "decontaminate") {
+                    *contamination.entry(item.split(" in the ").next().unwrap_or(item).to_owned()).or_default() += 1;
                 }
+                trace.other.insert("dropped".to_owned(), json!(reason));
+                dropped.push(tokens.with(trace)?)
             }
         })?;
         tokens.rows.map_or(Ok(()), TokensInOrder::finish)?;

@@ -338,23 +338,25 @@ pub fn funnel(corpus: &Path, json: bool, columns: usize) -> Result<String> {
     if json {
         return Ok(serde_json::to_string_pretty(&done)? + "\n");
     }
-    let steps: Vec<Step> = serde_json::from_value(done["funnel"].clone()).with_context(|| format!("{} is damaged", corpus.join("DONE").display()))?;
-    let out = funnel_table(&steps);
+    let steps: Vec<Step> =
+        serde_json::from_value(done["funnel"].clone()).with_context(|| format!("{} is damaged", corpus.join("DONE").display()))?;
+    let out = funnel_table(&steps, columns);
     let places = format!("kept in {}, dropped with reasons in {}", corpus.display(), corpus.join("dropped").display());
     Ok(out + &text::wrap(&places, columns, 2).join("\n") + "\n")
 }
 
-/// Traces left after each step, in all and by the pass rate of their problems; at most 78 columns wide.
-fn funnel_table(steps: &[Step]) -> String {
+/// Traces left after each step, in all and by the pass rate of their problems.
+fn funnel_table(steps: &[Step], columns: usize) -> String {
     let names = steps.iter().map(|step| text::width(&step.step)).max().unwrap_or(0).max(11);
+    let cell = (columns.saturating_sub(names + 9) / text::PASS_RATES.len()).clamp(5, 9);
     let mut out = String::new();
     if steps.iter().any(|step| !step.by_pass_rate.is_empty()) {
-        let heads: String = text::PASS_RATES.iter().map(|head| format!("{head:>9}")).collect();
+        let heads: String = text::PASS_RATES.iter().map(|head| format!("{head:>cell$}")).collect();
         out += &format!("{}  by the pass rate of the problem\n", " ".repeat(names + 9));
         out += &format!("{}  {:>7}{heads}\n", text::column("traces left", names), "all");
     }
     for step in steps {
-        let buckets: String = step.by_pass_rate.iter().map(|n| format!("{:>9}", thousands(*n))).collect();
+        let buckets: String = step.by_pass_rate.iter().map(|n| format!("{:>cell$}", thousands(*n))).collect();
         out += &format!("{}  {:>7}{buckets}\n", text::column(&step.step, names), thousands(step.count));
     }
     out
@@ -365,7 +367,8 @@ pub fn what_if(pairs: &[String], [now, then]: &[Vec<Step>; 2], json: bool, colum
     if json {
         return Ok(serde_json::to_string_pretty(&json!({"what_if": pairs, "now": {"funnel": now}, "then": {"funnel": then}}))? + "\n");
     }
-    let mut steps: Vec<&str> = RULES.into_iter().filter(|rule| [now, then].iter().any(|f| f.iter().any(|step| step.step == *rule))).collect();
+    let mut steps: Vec<&str> =
+        RULES.into_iter().filter(|rule| [now, then].iter().any(|f| f.iter().any(|step| step.step == *rule))).collect();
     steps.insert(0, "input");
     let names = steps.iter().map(|step| text::width(step)).max().unwrap_or(0);
     let title = format!("what if {}: nothing is written", pairs.join(", "));
@@ -385,7 +388,7 @@ pub fn what_if(pairs: &[String], [now, then]: &[Vec<Step>; 2], json: bool, colum
     let ends = |name: &str, funnel: &[Step]| funnel.last().map(|step| Step { step: name.to_owned(), ..step.clone() });
     let input = now.first().map(|step| Step { step: "input".to_owned(), ..step.clone() });
     let rows: Vec<Step> = [input, ends("kept now", now), ends("kept then", then)].into_iter().flatten().collect();
-    write!(out, "\n{}", funnel_table(&rows))?;
+    write!(out, "\n{}", funnel_table(&rows, columns))?;
     Ok(out)
 }
 

@@ -43,7 +43,14 @@ fn the_chain_tells_what_every_rule_said_about_a_trace() {
     let place = Place::with_run();
     let id = place.traces("run/corpus/dropped").first().expect("one was dropped").id.clone();
     let text = place.distill(&format!("show run --trace {id}")).ok().stdout;
-    for part in [&*format!("── {id}"), "dropped; what each rule said", "finished", "finished (length, asked for stop)", "exact_duplicate", "not asked any more"] {
+    for part in [
+        &*format!("── {id}"),
+        "dropped; what each rule said",
+        "finished",
+        "finished (length, asked for stop)",
+        "exact_duplicate",
+        "not asked any more",
+    ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     let json = place.distill(&format!("show {id} --run run --json")).ok().json();
