@@ -204,7 +204,7 @@ impl Evaluations {
     }
 
     fn hit(&self, item: u32, run: std::ops::Range<usize>, coverage: f64, text: &str, words: &super::shingles::Words) -> Hit {
-        let span = (words.places[run.start].start as usize, words.places[run.end - 1].end as usize);
+        let span = (words.places[run.start].start, words.places[run.end - 1].end);
         let quoted = text[span.0..span.1].chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
         Hit { item: self.items[item as usize].name.clone(), run: run.len(), text: quoted, coverage, span }
     }

@@ -21,7 +21,7 @@ pub struct Hasher {
 pub struct Words {
     pub hashes: Vec<u64>,
     /// Byte ranges in the text.
-    pub places: Vec<Range<u32>>,
+    pub places: Vec<Range<usize>>,
 }
 
 /// The hash of a word that is being read: eight bytes at a time.
@@ -83,7 +83,6 @@ impl Hasher {
 
     /// The words of a text that white space parts, or Han characters, by their letters, digits and signs; one without any is none.
     pub fn each_spaced(&self, text: &str, mut found: impl FnMut(u64, Range<usize>)) {
-        let text = &text[..text.floor_char_boundary(u32::MAX as usize)];
         let bytes = text.as_bytes();
         let (mut at, mut begin, mut word) = (0, 0, Word::new(self.start));
         loop {
@@ -133,17 +132,17 @@ impl Hasher {
         let mut words = Words::default();
         self.each_spaced(text, |hash, place| {
             words.hashes.push(hash);
-            words.places.push(place.start as u32..place.end as u32);
+            words.places.push(place);
         });
         words
     }
 
-    /// The words of a text. A text of more than 4 GiB is read up to there.
+    /// The words of a text.
     pub fn words(&self, text: &str) -> Words {
         let mut words = Words::default();
         self.each_word(text, |hash, place| {
             words.hashes.push(hash);
-            words.places.push(place.start as u32..place.end as u32);
+            words.places.push(place);
         });
         words
     }
@@ -155,7 +154,6 @@ impl Hasher {
 
     #[inline(always)]
     fn each_word(&self, text: &str, mut found: impl FnMut(u64, Range<usize>)) {
-        let text = &text[..text.floor_char_boundary(u32::MAX as usize)];
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
@@ -281,7 +279,7 @@ mod tests {
 
     fn words(text: &str) -> Vec<&str> {
         let found = Hasher::new(Key::new(1, "words")).words(text);
-        found.places.iter().map(|place| &text[place.start as usize..place.end as usize]).collect()
+        found.places.iter().map(|place| &text[place.clone()]).collect()
     }
 
     #[test]
@@ -312,11 +310,7 @@ mod tests {
         let hasher = Hasher::new(Key::new(1, "words"));
         for (text, expected) in rows {
             let places = hasher.spaced(text).places;
-            assert_eq!(
-                places.iter().map(|place| &text[place.start as usize..place.end as usize]).collect::<Vec<_>>(),
-                expected,
-                "{text:?}"
-            );
+            assert_eq!(places.iter().map(|place| &text[place.clone()]).collect::<Vec<_>>(), expected, "{text:?}");
         }
         assert_eq!(hasher.spaced("The (JAR), is: \"Éa\" x+y.").hashes, hasher.spaced("the jar is éa $x+y$").hashes);
         assert_eq!(hasher.spaced("**the** *jar*").hashes, hasher.spaced("the jar").hashes);

@@ -167,9 +167,9 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn of(text: &'a str, (start, end): (usize, usize)) -> Option<Self> {
         let inside = text.get(start..end)?;
-        let from = text.floor_char_boundary(start.saturating_sub(AROUND));
-        let to = text.ceil_char_boundary((end + AROUND).min(text.len()));
-        let cut = inside.floor_char_boundary(inside.len().min(4 * AROUND));
+        let before = |text: &str, at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (from, to) = (before(text, start.saturating_sub(AROUND)), before(text, end + AROUND).max(end));
+        let cut = before(inside, 4 * AROUND);
         let (shown, after) = if cut < inside.len() { (&inside[..cut], "…") } else { (inside, &text[end..to]) };
         Some(Self { before: &text[from..start], text: shown, after })
     }
