@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::measure::census::{Census, Sample};
 use crate::publish;
 use crate::recipe::Recipe;
-use crate::shard::{Entry, Manifest, SealOptions, Sealer, Source, TokensInOrder};
+use crate::shard::{Entry, Manifest, SealOptions, Sealer, Source, TokenRecord, TokensInOrder};
 use crate::trace::Trace;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -110,17 +110,17 @@ pub fn write(input: &Path, output: &Path, filter: &Filter, seed: u64, record: im
 struct Tokens {
     rows: Option<TokensInOrder>,
     /// Of the trace that came last.
-    last: Option<crate::shard::TokenRecord>,
+    last: Option<TokenRecord>,
 }
 
 impl Tokens {
     fn with(&mut self, trace: Trace) -> Result<Entry> {
         let Some(rows) = &mut self.rows else { return Ok(Entry { trace, tokens: None }) };
         let is_copy_of = |id: &str| trace.id.strip_prefix(id).is_some_and(|rest| rest.starts_with('+'));
+        let found = rows.of(&trace.id)?;
         let tokens = match &self.last {
-            Some(last) if is_copy_of(&last.id) => Some(crate::shard::TokenRecord { id: trace.id.clone(), ..last.clone() }),
+            Some(last) if found.is_none() && is_copy_of(&last.id) => Some(TokenRecord { id: trace.id.clone(), ..last.clone() }),
             _ => {
-                let found = rows.of(&trace.id)?;
                 self.last.clone_from(&found);
                 found
             }
@@ -166,7 +166,7 @@ pub fn census(input: &Path) -> Result<Census> {
 mod tests {
     use super::*;
     use crate::shard::samples::{entry, order};
-    use crate::shard::{TokenRecord, Tokens as ById, seal, traces};
+    use crate::shard::{Tokens as ById, seal, traces};
 
     /// One attempt at each problem, of about 200 tokens.
     fn long_entries(rows: u32) -> impl Iterator<Item = Result<Entry>> {
@@ -214,6 +214,10 @@ mod tests {
             let (was, is) = (before.get(id).unwrap().unwrap(), after.get(&trace.id).unwrap().unwrap());
             assert_eq!((was.completion, was.logprobs), (is.completion, is.logprobs), "{}", trace.id);
         }
+        // What was repeated is a corpus like any other.
+        let again = dir.path().join("again");
+        write(&corpus, &again, &Filter::new(&FilterSettings::default()).unwrap(), 0, |counts, _| counts).unwrap();
+        assert_eq!(ById::open(&again).unwrap().len(), kept.len());
     }
 
     /// Prints how long filtering takes: `cargo test --release --lib -- --ignored --nocapture filtering_80_000_rows`.
