@@ -52,7 +52,7 @@ fn near_duplicates_are_found_at_the_promised_rate_and_none_is_false() {
         assert!(reason.to_string().contains(&format!("like {}, asked for less than 0.85", original.id)), "{reason}");
         found += 1.0;
     }
-    assert!(alike > 100.0 && (found - alike as f64).abs() <= 6.0, "{found} found, {alike:.1} expected of the curve");
+    assert!(alike > 100.0 && (found - alike).abs() <= 6.0, "{found} found, {alike:.1} expected of the curve");
 }
 
 #[test]
