@@ -72,7 +72,7 @@ enum Command {
     Evaluate(standalone::Evaluate),
     /// Look at a run, a folder of shards, a problem's attempts, or what was dropped and why
     Show {
-        /// A run directory, a folder of shards, or a .jsonl or .jsonl.zst file
+        /// A run directory, a folder of shards, a .jsonl or .jsonl.zst file, or the id of a trace of a run in runs/
         path: PathBuf,
         /// All attempts at one problem, and a held-out one at several training steps
         #[arg(long, value_name = "ID")]
@@ -80,6 +80,9 @@ enum Command {
         /// Traces that a filter rule dropped
         #[arg(long, value_name = "RULE")]
         dropped: Option<String>,
+        /// One trace: what every rule of the filter said about it, and the place in its text
+        #[arg(long, value_name = "ID")]
+        trace: Option<String>,
         /// How many traces to print
         #[arg(short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..), allow_negative_numbers = true)]
         n: u32,
@@ -169,6 +172,19 @@ fn dispatch(cli: Cli) -> Result<()> {
             let job = Job { recipe: args.recipe()?, needs: Needs::Teacher, stages: &[stage::sample::FOLDER], show };
             job.go(&shared, stage::sample::stage)
         }
+        Command::Filter(args) if args.measure_only => {
+            let path = args.input().unwrap_or_else(|| shared.run.clone().unwrap_or_default());
+            print(&stage::show::census(&stage::filter::census(&path)?, &path, shared.json, columns())?)
+        }
+        Command::Filter(args) if !args.what_if.is_empty() => {
+            let now = config(args.recipe()?.parse(&shared.overrides))?;
+            let then = config(
+                args.what_if(&shared.overrides).map_err(|error| anyhow!(format!("{error:#}").replace("--set filter.", "--what-if "))),
+            )?;
+            let folder = shared.run.clone().unwrap_or_else(|| stage::default_folder(&now.name));
+            let funnels = stage::filter::what_if(&folder, args.input().as_deref(), &now, &then)?;
+            print(&stage::show::what_if(&args.what_if, &funnels, shared.json, columns())?)
+        }
         Command::Filter(args) => {
             let input = args.input();
             let job = Job { recipe: args.recipe()?, needs: Needs::Nothing, stages: &[stage::filter::FOLDER], show: Show::Funnel };
@@ -192,8 +208,8 @@ fn dispatch(cli: Cli) -> Result<()> {
             let needs = if stored.is_empty() { Needs::ModelAndTasks } else { Needs::Nothing };
             Job { recipe: args.recipe()?, needs, stages: &["evaluation/"], show: Show::Report }.go(&shared, measure)
         }
-        Command::Show { path, problem, dropped, n } => {
-            let look = stage::show::Look { problem, dropped, n: n as usize, json: shared.json, columns: columns() };
+        Command::Show { path, problem, dropped, trace, n } => {
+            let look = stage::show::Look { problem, dropped, trace, n: n as usize, json: shared.json, run: shared.run, columns: columns() };
             print(&stage::show::show(&path, &look)?)
         }
         Command::Doctor => {

@@ -1,6 +1,6 @@
 //! Stages without a recipe file: flags become a recipe, so that there is one way to run a stage.
 
-use crate::recipe::Draft;
+use crate::recipe::{Draft, Recipe};
 use crate::stage::{config, show};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
@@ -170,12 +170,25 @@ impl Sample {
 pub struct Filter {
     /// A recipe (.toml), or traces: a run directory, a folder of shards, a .jsonl or .jsonl.zst file
     input: PathBuf,
+    /// Print the funnel as it is, and as it would be with this key of [filter], such as language.min=0.98 (repeatable); writes nothing
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::pair)]
+    pub what_if: Vec<String>,
+    /// Print what the traces are like: language, readability, repetition, behaviours; filters and writes nothing
+    #[arg(long, conflicts_with = "what_if")]
+    pub measure_only: bool,
 }
 
 impl Filter {
     /// The traces, where not a recipe was given.
     pub fn input(&self) -> Option<PathBuf> {
         (!is_recipe(&self.input)).then(|| self.input.clone())
+    }
+
+    /// The recipe with the keys of `--what-if` over those of `--set`.
+    pub fn what_if(&self, overrides: &[String]) -> Result<Recipe> {
+        let key = |pair: &String| if pair.starts_with("filter.") { pair.clone() } else { format!("filter.{pair}") };
+        let overrides: Vec<String> = overrides.iter().cloned().chain(self.what_if.iter().map(key)).collect();
+        self.recipe()?.parse(&overrides)
     }
 
     pub fn recipe(&self) -> Result<Draft> {

@@ -6,7 +6,7 @@ use serde_json::Map;
 const GOOD: &str = "<think>7+4 is 11\n</think><answer>11</answer>";
 
 /// A trace that every rule of these tests keeps, apart from duplicates.
-fn trace(problem: &str, attempt: u32) -> Trace {
+pub(super) fn trace(problem: &str, attempt: u32) -> Trace {
     let problem = ProblemId(problem.into());
     Trace {
         id: Trace::id_of(&problem, attempt),
@@ -32,25 +32,25 @@ fn trace(problem: &str, attempt: u32) -> Trace {
     }
 }
 
-fn with(attempt: u32, change: impl Fn(&mut Trace)) -> Trace {
+pub(super) fn with(attempt: u32, change: impl Fn(&mut Trace)) -> Trace {
     let mut trace = trace("p", attempt);
     change(&mut trace);
     trace
 }
 
-fn group(traces: Vec<Trace>) -> Group {
+pub(super) fn group(traces: Vec<Trace>) -> Group {
     Group { problem: traces[0].problem.clone(), traces }
 }
 
-fn settings(toml: &str) -> FilterSettings {
+pub(super) fn settings(toml: &str) -> FilterSettings {
     toml::from_str(toml).expect("the settings parse")
 }
 
-fn run(toml: &str, groups: Vec<Group>) -> Outcome {
+pub(super) fn run(toml: &str, groups: Vec<Group>) -> Outcome {
     Filter::new(&settings(toml)).expect("the settings are in range").run(groups, Key::new(1, "filter"))
 }
 
-fn ids(traces: &[Trace]) -> Vec<&str> {
+pub(super) fn ids(traces: &[Trace]) -> Vec<&str> {
     traces.iter().map(|trace| trace.id.as_str()).collect()
 }
 
@@ -71,6 +71,19 @@ fn each_rule_drops_with_value_and_threshold() {
         ("finished = true", with(0, |t| t.finish = FinishReason::Length), "finished (length, asked for stop)"),
         ("finished = true", with(0, |t| t.finish = FinishReason::Overflow), "finished (overflow, asked for stop)"),
         ("finished = true", with(0, |t| t.response = "<think>so".into()), "finished (think not closed, asked for stop)"),
+        ("finished = true", with(0, |t| t.response = r"so \boxed{1}, or \boxed{1}".into()), ""),
+        ("finished = true", with(0, |t| t.response = r"<think>\boxed{2}</think>\boxed{1}".into()), ""),
+        (
+            "finished = true",
+            with(0, |t| t.response = r"so \boxed{1}, or \boxed{2}".into()),
+            "finished.one_answer (a second box, asked for one answer)",
+        ),
+        (
+            "finished = true",
+            with(0, |t| t.response = "<answer>1</answer><answer>2</answer>".into()),
+            "finished.one_answer (a second <answer>, asked for one answer)",
+        ),
+        ("repetition = true", trace("p", 0), ""),
         ("format = \"think\"", with(0, |t| t.response = "<think>a</think>b".into()), ""),
         ("format = \"think\"", with(0, |t| t.response = "<think>a</think> \n".into()), "format (think without an answer, asked for think)"),
         ("format = \"think\"", with(0, |t| t.response = "plain".into()), "format (no think, asked for think)"),
@@ -124,9 +137,47 @@ fn the_first_rule_in_order_gives_the_reason() {
     let outcome = run(all, vec![group(vec![bad])]);
     assert_eq!(outcome.dropped[0].1.rule, "correct");
     let steps: Vec<&str> = outcome.funnel.iter().map(|step| step.step.as_str()).collect();
-    let order = ["input", "correct", "finished", "format", "language", "readable", "length", "pass_rate", "exact_duplicate", "per_problem"];
+    let order = ["input", "correct", "finished", "format", "length", "language", "readable", "pass_rate", "exact_duplicate", "per_problem"];
     assert_eq!(steps, order);
     assert_eq!(outcome.funnel.iter().map(|step| step.count).collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn reasons_point_at_the_place_in_the_response() {
+    let rows = [
+        ("finished = true", r"<think>\boxed{0}</think> \boxed{1}, no: \boxed{2}.", r"\boxed{2}"),
+        ("readable = { lines = '^\\d' }", "<think>1 a\nso it is\n</think>3", "so it is"),
+        (
+            "decontaminate = ['e']",
+            "I saw it: One two three four five six seven eight, nine ten eleven twelve thirteen!",
+            "One two three four five six seven eight, nine ten eleven twelve thirteen!",
+        ),
+    ];
+    let item = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
+    for (toml, response, expected) in rows {
+        let filter = Filter::new(&settings(toml)).expect("in range").against(Evaluations::new([("e".to_owned(), item.to_owned())]));
+        let bad = with(0, |t| t.response = response.into());
+        let outcome = filter.run(vec![group(vec![bad])], Key::new(1, "filter"));
+        let (start, end) = outcome.dropped[0].1.span.expect("a span");
+        assert_eq!(&response[start..end], expected, "{toml}");
+    }
+}
+
+#[test]
+fn what_a_rule_measured_is_told_down_to_the_one_that_drops() {
+    let filter =
+        Filter::new(&settings("correct = true\nlength = { max = 30 }\nlanguage = { min = 0.9 }\nreadable = true")).expect("in range");
+    let said = |trace: &Trace| {
+        let told = |finding: Finding| match finding.says {
+            Ok(value) => format!("{}: {value}", finding.rule),
+            Err(reason) => format!("{reason}"),
+        };
+        filter.explain(trace).into_iter().map(told).collect::<Vec<_>>()
+    };
+    let passed = ["correct: correct: 11", "length: 20 tokens", "language: 1", "readable: every part within its limit"];
+    assert_eq!(said(&trace("p", 0)), passed);
+    let foreign = said(&with(0, |t| t.language.share = 0.5));
+    assert_eq!(foreign, [passed[0], passed[1], "language (0.5, asked for at least 0.9)"]);
 }
 
 #[test]
@@ -198,6 +249,13 @@ fn settings_out_of_range_are_refused_all_at_once() {
         ("pass_rate = { min = 0.9, max = 0.5 }", "filter.pass_rate.min must be at most filter.pass_rate.max (0.5), got 0.9"),
         ("length = { min = 20, max = 10 }", "filter.length.min must be at most filter.length.max (10), got 20"),
         ("per_problem = { max = 0 }", "filter.per_problem.max must be at least 1, got 0"),
+        ("near_duplicate = { jaccard = 0.3 }", "filter.near_duplicate.jaccard must be in [0.5, 1], got 0.3"),
+        ("near_duplicate = { jaccard = 0.8, words = 0 }", "filter.near_duplicate.words must be from 1 to 32, got 0"),
+        (
+            "source = [{ name = 'a', weight = 0 }, { name = 'a', weight = 1, repeat = 0 }]",
+            "filter.source[0].weight must be above 0, got 0; leave a source out by the traces that you give\n\
+             filter.source[1].repeat must be from 1 to 100, got 0\nfilter.source[1].name: \"a\" is there twice",
+        ),
         (
             "language = { min = 2.0 }\nper_problem = { max = 0 }",
             "filter.language.min must be in [0, 1], got 2\nfilter.per_problem.max must be at least 1, got 0",
@@ -224,7 +282,8 @@ fn unknown_keys_and_wrong_types_are_refused() {
         assert!(error.contains(expect), "{toml}: {error}");
     }
     let full = "correct = true\nfinished = true\nformat = \"think-answer\"\nlanguage = { min = 0.95 }\nreadable = { lines = '^a$' }\nlength = { max = 9 }\n\
-                pass_rate = { min = 0.1 }\nexact_duplicate = true\nper_problem = { max = 4, order = \"random\" }";
+                pass_rate = { min = 0.1 }\nexact_duplicate = true\nper_problem = { max = 4, order = \"diverse\" }\nrepetition = true\n\
+                decontaminate = [\"aime24\"]\nnear_duplicate = { jaccard = 0.85 }\nsource = [{ name = \"0\", weight = 2, repeat = 3 }]";
     let written = toml::to_string(&settings(full)).expect("settings serialise");
     assert_eq!(settings(&written), settings(full));
     assert_eq!(settings(&toml::to_string(&FilterSettings::default()).expect("settings serialise")), FilterSettings::default());

@@ -7,6 +7,7 @@ use super::limits;
 use super::read::{Evaluation, Model, Phase, Sample};
 use super::text::{self, count, duration, p_value, share, thousands, three_digits};
 use super::{ComparisonRow, Report};
+use crate::filter::BUCKETS;
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -197,7 +198,21 @@ fn funnel(report: &Report) -> String {
             vec![code(&step.step), thousands(step.count), left, dropped]
         })
         .collect();
-    if rows.is_empty() { String::new() } else { table("lr", &["step", "traces left", "of all", "dropped here"].map(str::to_owned), rows) }
+    if rows.is_empty() {
+        return String::new();
+    }
+    table("lr", &["step", "traces left", "of all", "dropped here"].map(str::to_owned), rows) + &by_pass_rate(report)
+}
+
+/// The funnel by the pass rate of the problems: whether only the easy ones are left.
+fn by_pass_rate(report: &Report) -> String {
+    if report.funnel.iter().all(|step| step.by_pass_rate.is_empty()) {
+        return String::new();
+    }
+    let header: Vec<String> = std::iter::once("step").chain(BUCKETS).map(str::to_owned).collect();
+    let rows =
+        report.funnel.iter().map(|step| std::iter::once(code(&step.step)).chain(step.by_pass_rate.iter().map(|n| thousands(*n))).collect());
+    format!("Traces left by the pass rate of their problem, over all attempts at it:\n\n{}", table("lr", &header, rows))
 }
 
 fn examples(report: &Report) -> String {

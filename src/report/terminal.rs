@@ -213,7 +213,25 @@ fn funnel(report: &Report, page: Page) -> Vec<String> {
         format!("{}  {:>9}  {}{dropped}", column(&harmless(&step.step), names), thousands(step.count), column(&bar, page.bar - 1))
     };
     let lines: Vec<String> = report.funnel.iter().map(line).collect();
-    if lines.is_empty() { lines } else { std::iter::once("traces left after each step of the filter".to_owned()).chain(lines).collect() }
+    if lines.is_empty() {
+        return lines;
+    }
+    std::iter::once("traces left after each step of the filter".to_owned()).chain(lines).chain(by_pass_rate(report, names, page)).collect()
+}
+
+/// What went in and what was kept by the pass rate of the problems: whether only the easy ones are left.
+fn by_pass_rate(report: &Report, names: usize, page: Page) -> Vec<String> {
+    let (Some(first), Some(last)) = (report.funnel.first(), report.funnel.last()) else { return Vec::new() };
+    if last.by_pass_rate.is_empty() {
+        return Vec::new();
+    }
+    let names = names.max(8);
+    let cell = ((page.columns - names) / text::PASS_RATES.len()).min(9);
+    let heads: String = text::PASS_RATES.iter().map(|head| format!("{head:>cell$}")).collect();
+    let cells = |counts: &[usize]| counts.iter().map(|n| format!("{:>cell$}", thousands(*n))).collect::<String>();
+    let row = |name: &str, counts: &[usize]| format!("{}{}", column(name, names), cells(counts));
+    let title = format!("{}by the pass rate of the problem", " ".repeat(names + 2));
+    vec![title, format!("{}{heads}", " ".repeat(names)), row("input", &first.by_pass_rate), row("kept", &last.by_pass_rate)]
 }
 
 fn examples(report: &Report, page: Page) -> Vec<String> {

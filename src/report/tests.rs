@@ -102,7 +102,7 @@ impl Run {
     /// Three kept traces and three dropped ones. Model output is hostile: it closes a code block and moves the cursor.
     fn corpus(&self) {
         let funnel = [("input", 6), ("correct", 5), ("language", 4), ("exact_duplicate", 3)]
-            .map(|(step, count)| json!({"step": step, "count": count}));
+            .map(|(step, count)| json!({"step": step, "count": count, "by_pass_rate": [0, 0, 1, 0, 1, count - 2]}));
         self.done("corpus", json!({"seconds": 0.1, "counts": {"kept": 3, "dropped": 3}, "inputs": {}, "funnel": funnel}));
         let wrong = json!({"rule": "correct", "value": "wrong: different_number (4, asked for 1)", "threshold": "correct"});
         let hostile = "<think>7+4 is 11\n```\n\u{1b}[2J11-2得9\n9-5 is 4\n</think><answer>4</answer>";
@@ -219,7 +219,7 @@ fn the_keys_of_report_json_are_stable() {
     for (value, expected) in [
         (&json, "recipe version setup stages funnel evaluation comparison curves kept dropped"),
         (&json["stages"][0], "name seconds counts inputs"),
-        (&json["funnel"][0], "step count"),
+        (&json["funnel"][0], "step count by_pass_rate"),
         (
             &json["evaluation"][0],
             "model task problems samples n pass_at_1 ci95 greedy greedy_ci95 maj_at_n maj_at_n_ci95 pass_at_k pass_at_k_ci95 mean_tokens mean_tokens_ci95 truncated truncated_ci95 no_answer no_answer_ci95 undecided language_share language_share_ci95",

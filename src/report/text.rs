@@ -63,6 +63,9 @@ pub fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// Heads of the buckets of pass rates in a table, one for each of [`crate::filter::BUCKETS`].
+pub const PASS_RATES: [&str; crate::filter::BUCKETS.len()] = ["0", "≤.25", "≤.5", "≤.75", "<1", "1"];
+
 /// `1,024`.
 pub fn thousands(n: usize) -> String {
     let digits = n.to_string();

@@ -13,9 +13,9 @@ pub mod writer;
 
 pub use journal::{Journal, Place, Recovered};
 pub use manifest::{Manifest, ShardInfo, Source};
-pub use reader::{Rows, traces};
-pub use tokens::{TokenRecord, Tokens};
-pub use writer::{SealOptions, seal};
+pub use reader::{Batch, Rows, traces};
+pub use tokens::{TokenRecord, Tokens, TokensInOrder};
+pub use writer::{SealOptions, Sealer, seal};
 
 use crate::trace::Trace;
 use serde::{Deserialize, Serialize};

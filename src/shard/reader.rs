@@ -58,6 +58,36 @@ impl<T: DeserializeOwned> Rows<T> {
         self.manifest.as_ref()
     }
 
+    /// The next lines of a file, `bytes` of them at least where it has so many, not parsed yet; `None` at the end. Not to be mixed with the iterator.
+    ///
+    /// # Errors
+    /// Where the files are damaged; the lines of the piece that was being read are not handed out.
+    pub fn batch(&mut self, bytes: usize) -> Result<Option<Batch<T>>> {
+        let mut batch = Batch { path: PathBuf::new(), raw: Vec::new(), lines: Vec::new(), otherwise: self.otherwise };
+        loop {
+            let file = match &mut self.file {
+                Some(file) => file,
+                none => match self.waiting.next() {
+                    Some((path, info)) => none.insert(Lines::open(path, info)?),
+                    None => return Ok((!batch.lines.is_empty()).then_some(batch)),
+                },
+            };
+            batch.path.clone_from(&file.path);
+            while batch.raw.len() < bytes
+                && let Some((number, line)) = file.next()?
+            {
+                batch.raw.extend_from_slice(line);
+                batch.lines.push((number, batch.raw.len()));
+            }
+            if batch.raw.len() < bytes {
+                self.file = None;
+            }
+            if !batch.lines.is_empty() {
+                return Ok(Some(batch));
+            }
+        }
+    }
+
     fn step(&mut self) -> Result<Option<T>> {
         loop {
             let file = match &mut self.file {
@@ -69,15 +99,11 @@ impl<T: DeserializeOwned> Rows<T> {
             };
             match file.next()? {
                 Some((number, line)) => {
-                    let error = match serde_json::from_slice(line) {
-                        Ok(row) => return Ok(Some(row)),
-                        Err(error) => error,
-                    };
+                    if let Ok(row) = serde_json::from_slice(line) {
+                        return Ok(Some(row));
+                    }
                     let line = line.to_vec();
-                    let stem = file.path.file_stem().unwrap_or_default().to_string_lossy();
-                    let name = format!("{}/{number}", stem.trim_end_matches(".jsonl"));
-                    let other = self.otherwise.and_then(|other| other(&line, name));
-                    return other.map(Some).ok_or_else(|| anyhow!("{}:{number}: {error}", file.path.display()));
+                    return parse(&line, &file.path, number, self.otherwise).map(Some);
                 }
                 None => self.file = None,
             }
@@ -96,6 +122,47 @@ impl<T: DeserializeOwned> Iterator for Rows<T> {
         self.failed = matches!(row, Some(Err(_)));
         row
     }
+}
+
+/// Lines of one file, to be parsed on any thread.
+pub struct Batch<T> {
+    path: PathBuf,
+    raw: Vec<u8>,
+    /// Number in the file, and where the line ends in `raw`.
+    lines: Vec<(u64, usize)>,
+    otherwise: Option<Otherwise<T>>,
+}
+
+impl<T: DeserializeOwned> Batch<T> {
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The row of one line.
+    ///
+    /// # Errors
+    /// Naming file and line, where it is none.
+    pub fn row(&self, line: usize) -> Result<T> {
+        parse(self.line(line), &self.path, self.lines[line].0, self.otherwise)
+    }
+
+    /// The bytes of one line.
+    pub fn line(&self, line: usize) -> &[u8] {
+        let start = line.checked_sub(1).map_or(0, |before| self.lines[before].1);
+        &self.raw[start..self.lines[line].1]
+    }
+}
+
+fn parse<T: DeserializeOwned>(line: &[u8], path: &Path, number: u64, otherwise: Option<Otherwise<T>>) -> Result<T> {
+    serde_json::from_slice(line).or_else(|error| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{}/{number}", stem.trim_end_matches(".jsonl"));
+        otherwise.and_then(|other| other(line, name)).ok_or_else(|| anyhow!("{}:{number}: {error}", path.display()))
+    })
 }
 
 /// The lines of one file.

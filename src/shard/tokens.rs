@@ -139,25 +139,115 @@ impl Tokens {
 
     /// Adds the places of one file's records and compares the file with the manifest.
     fn index(&mut self, path: &Path, info: &TokensInfo) -> Result<File> {
-        let file = File::open(path)?;
-        let mut frames = Frames::new(BufReader::with_capacity(1 << 17, Hashed::new(file)), 0)?;
-        let (number, mut rows) = (self.files.len(), 0);
-        loop {
-            let frame = frames.index + 1;
-            let damaged =
-                |what: &dyn std::fmt::Display| anyhow!("frame {frame} of {} {what}; the {rows} records before it are good", info.frames);
-            let Some(piece) = frames.next().map_err(|error| damaged(&error))? else { break };
-            let mut rest = piece.raw.strip_prefix(PREFIX).filter(|_| piece.complete).ok_or_else(|| damaged(&"holds no token records"))?;
-            while !rest.is_empty() {
-                let start = piece.raw.len() - rest.len();
-                let record = TokenRecord::take(&mut rest).ok_or_else(|| anyhow!("frame {frame}: record {} is malformed", rows + 1))?;
-                rows += 1;
-                if let Some(_twice) = self.places.insert(record.id.clone(), Place { file: number, frame: piece.start, start }) {
-                    bail!("frame {frame}: {} is there twice", record.id);
-                }
+        let number = self.files.len();
+        let mut records = Records::open(path, info.clone())?;
+        while let Some((record, frame, start)) = records.next()? {
+            if let Some(_twice) = self.places.insert(record.id.clone(), Place { file: number, frame, start }) {
+                bail!("frame {}: {} is there twice", records.frames.index, record.id);
             }
         }
-        let (found, input) = (frames.index, frames.input.into_inner());
+        Ok(records.frames.input.into_inner().input)
+    }
+}
+
+/// The token ids of a folder of shards in the order of its traces, with one frame in memory.
+pub struct TokensInOrder {
+    waiting: std::vec::IntoIter<(PathBuf, TokensInfo)>,
+    file: Option<(PathBuf, Records)>,
+    next: Option<TokenRecord>,
+}
+
+impl TokensInOrder {
+    /// As [`Tokens::open`]; files are checked as they are read.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let files: Vec<_> =
+            Manifest::load(dir)?.shards.into_iter().filter_map(|shard| shard.ids).map(|ids| (dir.join(&ids.file), ids)).collect();
+        let mut tokens = Self { waiting: files.into_iter(), file: None, next: None };
+        tokens.advance()?;
+        Ok(tokens)
+    }
+
+    /// The record of the next trace, in the order of the shards; `None` where it has none.
+    pub fn of(&mut self, id: &str) -> Result<Option<TokenRecord>> {
+        if self.next.as_ref().is_none_or(|next| next.id != id) {
+            return Ok(None);
+        }
+        let record = self.next.take();
+        self.advance()?;
+        Ok(record)
+    }
+
+    /// To be called behind the last trace.
+    ///
+    /// # Errors
+    /// Where a record belongs to none of them.
+    pub fn finish(self) -> Result<()> {
+        match self.next {
+            Some(next) => {
+                bail!("the token ids of {} are not at their trace's place: the shards were put together by another program", next.id)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        loop {
+            if let Some((path, records)) = &mut self.file
+                && let Some((record, ..)) = records.next().with_context(|| format!("{}", path.display()))?
+            {
+                self.next = Some(record);
+                return Ok(());
+            }
+            let Some((path, info)) = self.waiting.next() else { return Ok(()) };
+            let records = Records::open(&path, info).with_context(|| format!("{}", path.display()))?;
+            self.file = Some((path, records));
+        }
+    }
+}
+
+/// The records of one file, which is compared with the manifest at its end.
+struct Records {
+    info: TokensInfo,
+    frames: Frames<BufReader<Hashed<File>>>,
+    raw: Vec<u8>,
+    /// Where the next record begins in `raw`, and `raw` in the file.
+    at: usize,
+    frame: u64,
+    rows: u64,
+}
+
+impl Records {
+    fn open(path: &Path, info: TokensInfo) -> Result<Self> {
+        let frames = Frames::new(BufReader::with_capacity(1 << 17, Hashed::new(File::open(path)?)), 0)?;
+        Ok(Self { info, frames, raw: Vec::new(), at: 0, frame: 0, rows: 0 })
+    }
+
+    /// The next record, with the offset of its frame and its place in that.
+    fn next(&mut self) -> Result<Option<(TokenRecord, u64, usize)>> {
+        while self.at == self.raw.len() {
+            let (frame, of, rows) = (self.frames.index + 1, self.info.frames, self.rows);
+            let damaged = |what: &dyn std::fmt::Display| anyhow!("frame {frame} of {of} {what}; the {rows} records before it are good");
+            let Some(piece) = self.frames.next().map_err(|error| damaged(&error))? else {
+                self.check_end()?;
+                return Ok(None);
+            };
+            if !piece.complete || !piece.raw.starts_with(PREFIX) {
+                return Err(damaged(&"holds no token records"));
+            }
+            (self.raw, self.at, self.frame) = (piece.raw, PREFIX.len(), piece.start);
+        }
+        let start = self.at;
+        let mut rest = &self.raw[start..];
+        let record =
+            TokenRecord::take(&mut rest).ok_or_else(|| anyhow!("frame {}: record {} is malformed", self.frames.index, self.rows + 1))?;
+        self.at = self.raw.len() - rest.len();
+        self.rows += 1;
+        Ok(Some((record, self.frame, start)))
+    }
+
+    fn check_end(&self) -> Result<()> {
+        let (rows, found, info, input) = (self.rows, self.frames.index, &self.info, self.frames.input.get_ref());
         if (rows, found, input.bytes, input.sha256().as_str()) != (info.rows, info.frames, info.bytes, info.sha256.as_str()) {
             bail!(
                 "has {rows} records in {found} frames and {} bytes, the manifest says {}, {} and {} with another hash or size: it was cut or exchanged",
@@ -167,7 +257,7 @@ impl Tokens {
                 info.bytes
             );
         }
-        Ok(input.input)
+        Ok(())
     }
 }
 

@@ -42,14 +42,7 @@ pub fn seal<K: Ord + Debug>(
     mut order: impl FnMut(&Trace) -> K,
     options: &SealOptions,
 ) -> Result<Manifest> {
-    let dir = dir.as_ref();
-    for file in [FILE, "00000.jsonl.zst"] {
-        if dir.join(file).exists() {
-            bail!("{} holds shards already; sealed shards are not written over: seal into a new folder", dir.display());
-        }
-    }
-    let mut shards = Vec::new();
-    let mut open: Option<Shard> = None;
+    let mut sealer = Sealer::new(dir.as_ref(), options)?;
     let mut last: Option<K> = None;
     for entry in entries {
         let entry = entry?;
@@ -58,7 +51,34 @@ pub fn seal<K: Ord + Debug>(
             bail!("trace {} at {key:?} comes after {last:?}: rows are sealed in order, each once", entry.trace.id);
         }
         last = Some(key);
-        let shard = match &mut open {
+        sealer.push(entry)?;
+    }
+    sealer.finish()
+}
+
+/// Writes rows as they come; for callers whose rows go into several folders at once.
+pub struct Sealer<'a> {
+    dir: &'a Path,
+    options: &'a SealOptions,
+    shards: Vec<ShardInfo>,
+    open: Option<Shard<'a>>,
+}
+
+impl<'a> Sealer<'a> {
+    /// Begins in `dir`, which holds no shards yet.
+    pub fn new(dir: &'a Path, options: &'a SealOptions) -> Result<Self> {
+        for file in [FILE, "00000.jsonl.zst"] {
+            if dir.join(file).exists() {
+                bail!("{} holds shards already; sealed shards are not written over: seal into a new folder", dir.display());
+            }
+        }
+        Ok(Self { dir, options, shards: Vec::new(), open: None })
+    }
+
+    /// Adds the next row.
+    pub fn push(&mut self, entry: Entry) -> Result<()> {
+        let Self { dir, options, shards, open } = self;
+        let shard = match &mut *open {
             Some(shard) => shard,
             none => none.insert(Shard::create(dir, shards.len(), options.level)?),
         };
@@ -66,12 +86,18 @@ pub fn seal<K: Ord + Debug>(
         if shard.is_full(options) {
             shards.extend(open.take().map(Shard::finish).transpose()?);
         }
+        Ok(())
     }
-    shards.extend(open.take().map(Shard::finish).transpose()?);
-    let rows = shards.iter().map(|shard| shard.rows).sum();
-    let manifest = Manifest { format: FORMAT, kind: options.kind.clone(), rows, shards, sources: options.sources.clone() };
-    publish::json(dir.join(FILE), &manifest)?;
-    Ok(manifest)
+
+    /// Ends the last shard and writes the manifest.
+    pub fn finish(self) -> Result<Manifest> {
+        let Self { dir, options, mut shards, open } = self;
+        shards.extend(open.map(Shard::finish).transpose()?);
+        let rows = shards.iter().map(|shard| shard.rows).sum();
+        let manifest = Manifest { format: FORMAT, kind: options.kind.clone(), rows, shards, sources: options.sources.clone() };
+        publish::json(dir.join(FILE), &manifest)?;
+        Ok(manifest)
+    }
 }
 
 /// A shard that is being written.

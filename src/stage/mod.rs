@@ -3,8 +3,10 @@
 //! A stage reads only folders of earlier stages and writes one folder of its own, whose last file is `DONE`. Running the same command
 //! again goes on where the last one ended. No formula lives here.
 
+mod chain;
 mod collect;
 pub mod doctor;
+mod decontaminate;
 pub mod evaluate;
 mod examples;
 pub mod filter;

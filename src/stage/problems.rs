@@ -2,6 +2,7 @@
 //!
 //! For generated tasks a class of the questions, one in five by hash, is held out: evaluation draws from it and nothing else does.
 
+use super::decontaminate;
 use super::run::{Run, config};
 use crate::key::Key;
 use crate::problem::Problem;
@@ -35,7 +36,7 @@ impl ProblemSet {
             _ => {
                 let loaded = config(load_training(settings))?;
                 report_unusable(run, &settings.task, &loaded)?;
-                let problems: Vec<_> = loaded.problems.into_iter().map(Arc::new).collect();
+                let problems = decontaminate::clean(run, loaded.problems.into_iter().map(Arc::new).collect())?;
                 Ok(Self::Fixed { problems, key })
             }
         }
@@ -267,16 +268,19 @@ pub fn held_out(run: &Run) -> Result<Vec<Vec<Arc<Problem>>>> {
         return Ok(all);
     }
     let ProblemSet::Fixed { problems, .. } = ProblemSet::training(run, "sample")? else { return Ok(all) };
-    let trained: std::collections::HashSet<&str> = problems.iter().map(|p| p.question.trim()).collect();
+    // The same text, case and white space aside. What more than that is too much alike is the recipe's to say: problems.decontaminate.
+    let text = |p: &Arc<Problem>| p.question.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+    let trained: std::collections::HashSet<String> = problems.iter().map(text).collect();
     for (task, held_out) in recipe.evaluate.tasks.iter().zip(&all) {
-        let mut both = held_out.iter().filter(|p| trained.contains(p.question.trim()));
+        let mut both = held_out.iter().filter(|p| trained.contains(&text(p)));
         if let Some(first) = both.next() {
             return config(Err(anyhow!(
-                "{} of the {} problems of evaluate.{} are also trained on (the first: {}): take them out of problems.file, or evaluate on others",
+                "{} of the {} problems of evaluate.{3} are also trained on (the first: {2}): name it in problems.decontaminate = [{3:?}], which leaves them out, \
+                 or take them out of problems.file, or evaluate on others",
                 1 + both.count(),
                 held_out.len(),
-                task.name,
-                first.id
+                first.id,
+                task.name
             )));
         }
     }
@@ -284,7 +288,7 @@ pub fn held_out(run: &Run) -> Result<Vec<Vec<Arc<Problem>>>> {
 }
 
 /// Where the known tasks' files lie, if the person has them.
-fn data_folder() -> Option<PathBuf> {
+pub(super) fn data_folder() -> Option<PathBuf> {
     std::env::var_os("DISTILL_DATA").filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 

@@ -1,5 +1,6 @@
 //! The run directory: lock, resolved recipe, and for each stage whether it is done, can go on, or is of another recipe.
 
+use super::decontaminate;
 use super::ui::{Ui, interrupt_requested};
 use crate::hub;
 use crate::publish::{self, Busy, Lock};
@@ -208,7 +209,7 @@ fn date(dir: &Path) -> Result<i64> {
 
 /// Whether any stage has left something: a recipe that failed before that may be corrected freely.
 fn has_results(dir: &Path) -> Result<bool> {
-    const NOTHING: [&str; 6] = [".lock", "recipe.toml", DATE, MODELS, "unusable_problems.json", "STARTED"];
+    const NOTHING: [&str; 7] = [".lock", "recipe.toml", DATE, MODELS, "unusable_problems.json", decontaminate::FILE, "STARTED"];
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let entry = entry?;
         let found =

@@ -1,8 +1,11 @@
 //! `show`: look at a run, at shards, at one problem's attempts, at what was dropped and why. Changes nothing.
 
+use super::chain::{chain, run_with};
 use super::filter;
 use super::run::{self, Run, read_json};
 use super::sample;
+use crate::filter::{RULES, Step};
+use crate::measure::census::Census;
 use crate::publish;
 use crate::recipe::Recipe;
 use crate::report::{
@@ -20,15 +23,25 @@ use std::path::{Path, PathBuf};
 pub struct Look {
     pub problem: Option<String>,
     pub dropped: Option<String>,
+    /// Id of a trace whose decisions are to be shown.
+    pub trace: Option<String>,
     pub n: usize,
     pub json: bool,
+    /// Run directory that an id alone is looked for in; without one, those in `runs/`.
+    pub run: Option<PathBuf>,
     /// Columns that the text is laid out in.
     pub columns: usize,
 }
 
 /// Text, or JSON, about what lies at `path`.
 pub fn show(path: &Path, look: &Look) -> Result<String> {
+    if let Some(id) = path.to_str().filter(|id| !path.exists() && id.contains('#')) {
+        return chain(&look.run.clone().map_or_else(|| run_with(id), Ok)?, id, look);
+    }
     ensure!(path.exists(), "{} does not exist; show wants a run directory, a folder of shards or a file of traces", path.display());
+    if let Some(id) = &look.trace {
+        return chain(path, id, look);
+    }
     if let Some(problem) = &look.problem {
         return show_problem(path, problem, look);
     }
@@ -52,7 +65,7 @@ pub fn last_model(run: &Path, role: &str) -> Result<PathBuf> {
     bail!("{} has no finished model", run.display())
 }
 
-fn recipe_of(run: &Path) -> Result<Recipe> {
+pub(super) fn recipe_of(run: &Path) -> Result<Recipe> {
     let path = run.join("recipe.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Recipe::parse(&text, &[]).with_context(|| format!("in {}", path.display()))
@@ -187,7 +200,7 @@ fn manifest_text(path: &Path, manifest: &Manifest, columns: usize) -> String {
 }
 
 /// A trace as a person reads it.
-fn trace_text(trace: &Trace, columns: usize) -> String {
+pub(super) fn trace_text(trace: &Trace, columns: usize) -> String {
     let verdict = match &trace.verdict {
         Some(v) if v.is_correct() => "correct".to_owned(),
         Some(v) => v.reason().map_or_else(|| "wrong".to_owned(), |r| format!("not correct: {}", text::reason(r))),
@@ -325,19 +338,73 @@ pub fn funnel(corpus: &Path, json: bool, columns: usize) -> Result<String> {
     if json {
         return Ok(serde_json::to_string_pretty(&done)? + "\n");
     }
-    let steps: Vec<(&str, u64)> = done["funnel"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|step| (step["step"].as_str().unwrap_or_default(), step["count"].as_u64().unwrap_or_default()))
-        .collect();
-    let names = steps.iter().map(|(name, _)| text::width(name)).max().unwrap_or(0);
-    let mut out = String::new();
-    for (name, count) in steps {
-        writeln!(out, "{}  {:>9}", text::column(name, names), thousands(count as usize))?;
-    }
+    let steps: Vec<Step> =
+        serde_json::from_value(done["funnel"].clone()).with_context(|| format!("{} is damaged", corpus.join("DONE").display()))?;
+    let out = funnel_table(&steps, columns);
     let places = format!("kept in {}, dropped with reasons in {}", corpus.display(), corpus.join("dropped").display());
     Ok(out + &text::wrap(&places, columns, 2).join("\n") + "\n")
+}
+
+/// Traces left after each step, in all and by the pass rate of their problems.
+fn funnel_table(steps: &[Step], columns: usize) -> String {
+    let names = steps.iter().map(|step| text::width(&step.step)).max().unwrap_or(0).max(11);
+    let cell = (columns.saturating_sub(names + 9) / text::PASS_RATES.len()).clamp(5, 9);
+    let mut out = String::new();
+    if steps.iter().any(|step| !step.by_pass_rate.is_empty()) {
+        let heads: String = text::PASS_RATES.iter().map(|head| format!("{head:>cell$}")).collect();
+        out += &format!("{}  by the pass rate of the problem\n", " ".repeat(names + 9));
+        out += &format!("{}  {:>7}{heads}\n", text::column("traces left", names), "all");
+    }
+    for step in steps {
+        let buckets: String = step.by_pass_rate.iter().map(|n| format!("{:>cell$}", thousands(*n))).collect();
+        out += &format!("{}  {:>7}{buckets}\n", text::column(&step.step, names), thousands(step.count));
+    }
+    out
+}
+
+/// Two funnels beside each other, and what they keep by the pass rate of the problems. Nothing was written.
+pub fn what_if(pairs: &[String], [now, then]: &[Vec<Step>; 2], json: bool, columns: usize) -> Result<String> {
+    if json {
+        return Ok(serde_json::to_string_pretty(&json!({"what_if": pairs, "now": {"funnel": now}, "then": {"funnel": then}}))? + "\n");
+    }
+    let mut steps: Vec<&str> =
+        RULES.into_iter().filter(|rule| [now, then].iter().any(|f| f.iter().any(|step| step.step == *rule))).collect();
+    steps.insert(0, "input");
+    let names = steps.iter().map(|step| text::width(step)).max().unwrap_or(0);
+    let title = format!("what if {}: nothing is written", pairs.join(", "));
+    let mut out = format!("{}\n", text::wrap(&text::harmless(&title), columns, 2).join("\n"));
+    writeln!(out, "{}  {:>9} {:>9}   {:>9}", " ".repeat(names), "now", "", "what if")?;
+    for step in steps {
+        let cells = [now, then].map(|funnel| {
+            let at = funnel.iter().position(|other| other.step == step);
+            let Some(at) = at else { return format!("{:>9} {:>9}", "-", "") };
+            let before = at.checked_sub(1).map_or(funnel[at].count, |before| funnel[before].count);
+            let gone = before.saturating_sub(funnel[at].count);
+            let gone = if gone == 0 { String::new() } else { format!("-{}", thousands(gone)) };
+            format!("{:>9} {gone:>9}", thousands(funnel[at].count))
+        });
+        writeln!(out, "{}", format!("{}  {}", text::column(step, names), cells.join("   ")).trim_end())?;
+    }
+    let ends = |name: &str, funnel: &[Step]| funnel.last().map(|step| Step { step: name.to_owned(), ..step.clone() });
+    let input = now.first().map(|step| Step { step: "input".to_owned(), ..step.clone() });
+    let rows: Vec<Step> = [input, ends("kept now", now), ends("kept then", then)].into_iter().flatten().collect();
+    write!(out, "\n{}", funnel_table(&rows, columns))?;
+    Ok(out)
+}
+
+/// What a census found.
+pub fn census(census: &Census, path: &Path, json: bool, columns: usize) -> Result<String> {
+    if json {
+        return Ok(serde_json::to_string_pretty(census)? + "\n");
+    }
+    let rows = census.rows();
+    let names = rows.iter().map(|[what, _]| text::width(what)).max().unwrap_or(0).min((columns / 2).max(16));
+    let mut out = text::wrap(&format!("{}: nothing is written", path.display()), columns, 2).join("\n") + "\n";
+    for [what, value] in &rows {
+        let head = format!("  {}  ", text::column(&text::harmless(what), names));
+        text::beside(&head, &text::harmless(value), columns).iter().for_each(|line| out += &format!("{line}\n"));
+    }
+    Ok(out)
 }
 
 /// Where a finished stage left its result.

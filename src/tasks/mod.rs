@@ -167,6 +167,12 @@ impl From<Task> for String {
     }
 }
 
+/// Where the evaluation set of `task` is on the Hugging Face Hub: name of the data set, as the registry has it.
+pub fn hub_of(task: Task) -> Option<String> {
+    let registry: toml::Table = include_str!("../../data/registry.toml").parse().ok()?;
+    Some(registry.get(task.name())?.get("hub")?.as_str()?.to_owned())
+}
+
 /// The evaluation problems of `task`: its file in `folder`, or the embedded samples where no folder is given.
 ///
 /// # Errors

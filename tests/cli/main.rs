@@ -4,6 +4,7 @@
 
 mod damage;
 mod environment;
+mod filters;
 mod fixture;
 mod look;
 mod plan;
