@@ -5,8 +5,8 @@
 
 mod chain;
 mod collect;
-pub mod doctor;
 mod decontaminate;
+pub mod doctor;
 pub mod evaluate;
 mod examples;
 pub mod filter;

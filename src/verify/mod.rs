@@ -17,7 +17,7 @@ pub use extract::Extraction;
 
 use crate::problem::{Answer, Problem};
 use crate::response::Response;
-use crate::trace::Verdict;
+use crate::trace::{Reason, Verdict};
 
 /// What could not be run, and so is no statement about the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
