@@ -416,7 +416,7 @@ pub(super) fn choice(text: &str) -> Option<char> {
     let chosen = if from > 0 { first } else { bracketed.or(first) }?;
     // `C or D`, `C/D`, `not C` choose nothing.
     let (before, behind) = text[from..].split_once(chosen).unwrap_or(("", ""));
-    let behind = behind.trim_start_matches(|c: char| matches!(c, ')' | ' ' | ',' | '*' | '(' | '/' | '?' | '&' | ';'));
+    let behind = behind.trim_start_matches([')', ' ', ',', '*', '(', '/', '?', '&', ';']);
     let other =
         ["or ", "and ", "nor ", "or(", "and(", "No, ", "no, "].iter().find_map(|joint| behind.strip_prefix(joint)).unwrap_or(behind);
     let other = other.trim_start_matches(['(', ' ', '*']);

@@ -271,10 +271,10 @@ impl Domain {
             Node::Call(Func::Factorial | Func::Binomial | Func::Mod | Func::Gcd | Func::Lcm, args) => {
                 args.iter().for_each(|arg| self.naturals.extend(arg.symbols()));
             }
-            Node::Pow(base, exponent) if varies(exponent) && !varies(base) => {
-                if exact::value(base, &nowhere, &mut Fuel::new(1000)).is_ok_and(|v| v < RBig::ZERO) {
-                    self.naturals.extend(exponent.symbols());
-                }
+            Node::Pow(base, exponent)
+                if varies(exponent) && !varies(base) && exact::value(base, &nowhere, &mut Fuel::new(1000)).is_ok_and(|v| v < RBig::ZERO) =>
+            {
+                self.naturals.extend(exponent.symbols());
             }
             Node::Call(Func::Floor | Func::Ceil, args) => {
                 self.steps |= args.iter().any(varies);

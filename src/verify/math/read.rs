@@ -77,7 +77,7 @@ fn fold(text: &str) -> String {
                     out.push_str("_{");
                 }
                 out.extend(subscript(c));
-                if !chars.peek().is_some_and(|next| subscript(*next).is_some()) {
+                if chars.peek().is_none_or(|next| subscript(*next).is_none()) {
                     out.push('}');
                 }
             }
