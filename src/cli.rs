@@ -7,7 +7,7 @@ use crate::publish::Busy;
 use crate::recipe::{Draft, Recipe, TINY, check_pair};
 use crate::report;
 use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
-use crate::verify::Unavailable;
+use crate::verify::{Extraction, Unavailable};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,25 @@ enum Command {
         trace: Option<String>,
         /// How many traces to print
         #[arg(short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..), allow_negative_numbers = true)]
+        n: u32,
+    },
+    /// Judge pairs of reference and answer, or the traces of shards again, and list what changed
+    Verify {
+        /// A run directory, a folder of shards, or a .jsonl or .jsonl.zst file
+        #[arg(required_unless_present = "pairs", conflicts_with = "pairs")]
+        path: Option<PathBuf>,
+        /// JSON lines {gold, pred, pred_kind: "response" or "expr"} or {task: "code", program, entry, calls, expected, limits?}; - reads stdin.
+        /// Each comes back with correct, answer and reason, in its order
+        #[arg(long, value_name = "FILE")]
+        pairs: Option<PathBuf>,
+        /// Only an answer that is marked as one counts: a box, an answer tag, a line with ####
+        #[arg(long)]
+        strict: bool,
+        /// Ask a second, simpler rule as well, and list where the two disagree and which references cannot be read
+        #[arg(long)]
+        audit: bool,
+        /// How many traces to print
+        #[arg(short, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..), allow_negative_numbers = true)]
         n: u32,
     },
     /// What this machine can do: whether untrusted programs can be confined here, and a dozen escapes that are tried
@@ -211,6 +230,21 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Show { path, problem, dropped, trace, n } => {
             let look = stage::show::Look { problem, dropped, trace, n: n as usize, json: shared.json, run: shared.run, columns: columns() };
             print(&stage::show::show(&path, &look)?)
+        }
+        Command::Verify { path, pairs, strict, audit, n } => {
+            let extraction = if strict { Extraction::Strict } else { Extraction::Flexible };
+            let judging = stage::verify::Judging { extraction, audit };
+            if let Some(path) = path {
+                let path = config(stage::stored_shards(&path))?;
+                return print(&stage::verify::shards(&path, judging, n as usize, shared.json, columns())?);
+            }
+            let pairs = pairs.context("give shards, or --pairs FILE")?;
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            let tally = stage::verify::pairs(&pairs, judging, &mut out)?;
+            if !shared.json {
+                stage::complain(&tally.to_string());
+            }
+            if tally.bad > 0 { Err(anyhow!("{} of {} lines could not be read", tally.bad, tally.lines)) } else { Ok(()) }
         }
         Command::Doctor => {
             let findings = stage::doctor::doctor(shared.json)?;

@@ -18,6 +18,7 @@ mod run;
 pub mod sample;
 pub mod show;
 mod ui;
+pub mod verify;
 
 pub use run::{ConfigError, Interrupted, Run, Status, config};
 pub use ui::{Ui, columns, complain, interrupt_requested, watch_for_interrupts};
@@ -43,6 +44,11 @@ pub fn run_all(run: &Run) -> Result<()> {
 /// The shards to learn from at a path: itself, or a run's corpus or, before there is one, its traces.
 pub fn training_shards(path: &std::path::Path) -> Result<PathBuf> {
     run::shards(path, [filter::FOLDER, sample::FOLDER])
+}
+
+/// The traces to look at again at a path: itself, or a run's traces or, where there are none, its corpus.
+pub fn stored_shards(path: &std::path::Path) -> Result<PathBuf> {
+    run::shards(path, [sample::FOLDER, filter::FOLDER])
 }
 
 /// The default folder of a run.

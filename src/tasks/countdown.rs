@@ -95,7 +95,7 @@ pub fn question(numbers: &[i64], target: i64) -> String {
 /// `None` also for more than [`MAX_NUMBERS`] numbers and for absolute values above [`MAX_VALUE`]. A branch whose exact value leaves `i64` is given
 /// up; up to 99 no branch does.
 pub fn solve(numbers: &[i64], target: i64) -> Option<String> {
-    if numbers.is_empty() || numbers.len() > MAX_NUMBERS || numbers.iter().chain([&target]).any(|n| n.abs() > MAX_VALUE) {
+    if numbers.is_empty() || numbers.len() > MAX_NUMBERS || numbers.iter().chain([&target]).any(|n| n.unsigned_abs() > MAX_VALUE as u64) {
         return None;
     }
     let values: Vec<Rational> = numbers.iter().map(|n| Rational { num: *n, den: 1 }).collect();

@@ -4,6 +4,7 @@
 //! never `Correct`. What counts as equal in mathematics is `math/`'s; the decisions are listed in `README.md` beside this file.
 //! This module does not know rewards, tokens, or how an attempt ended.
 
+pub mod audit;
 pub mod code;
 mod countdown;
 mod expression;

@@ -272,7 +272,9 @@ impl Domain {
                 args.iter().for_each(|arg| self.naturals.extend(arg.symbols()));
             }
             Node::Pow(base, exponent)
-                if varies(exponent) && !varies(base) && exact::value(base, &nowhere, &mut Fuel::new(1000)).is_ok_and(|v| v < RBig::ZERO) =>
+                if varies(exponent)
+                    && !varies(base)
+                    && exact::value(base, &nowhere, &mut Fuel::new(1000)).is_ok_and(|v| v < RBig::ZERO) =>
             {
                 self.naturals.extend(exponent.symbols());
             }

@@ -1,0 +1,28 @@
+//! No byte string makes the judge panic, overflow its stack or run on: `cargo +nightly fuzz run verify` (with cargo-fuzz installed).
+//!
+//! The first line of the input is the reference, the rest the response.
+
+#![no_main]
+
+use distill::problem::{Answer, Language, Problem, ProblemId};
+use distill::response::Response;
+use distill::verify::{Extraction, Rules, audit, compare};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let text = String::from_utf8_lossy(bytes);
+    let (gold, response) = text.split_once('\n').unwrap_or(("42", &text));
+    let problem = Problem {
+        id: ProblemId("fuzz".into()),
+        task: "fuzz".into(),
+        question: String::new(),
+        answer: Answer::Math { text: gold.to_owned() },
+        language: Language::En,
+        level: None,
+    };
+    for extraction in [Extraction::Strict, Extraction::Flexible] {
+        let verdict = Rules { extraction }.judge(&problem, &Response::parse(response));
+        assert_eq!(verdict, Rules { extraction }.judge(&problem, &Response::parse(response)), "a verdict is repeated");
+    }
+    let _ = compare(gold, response);
+    let _ = audit::opinion(gold, response, true);
+});
