@@ -172,7 +172,7 @@ fn problems_that_cannot_be_read() {
         78: error: --verify: problems.verify is missing: how are the answers of your own problems checked? (number, math, countdown, knights)
     "#]]);
     ask(good, "--verify numbr").fails(expect![[r#"
-        78: error: --verify: problems.verify: unknown check "numbr"; known are number, math, countdown, knights
+        78: error: --verify: problems.verify: unknown check "numbr"; known are number, math, countdown, knights, code
     "#]]);
     ask("", number).fails(expect![[r#"
         78: error: the file of task "own" holds no problems

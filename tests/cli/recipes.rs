@@ -10,11 +10,11 @@ fn help_lists_the_commands_that_exist() {
     let listed = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
     let entries = listed.filter(|l| l.starts_with("  ") && !l.starts_with("   "));
     let names: Vec<&str> = entries.filter_map(|l| l.split_whitespace().next()).collect();
-    assert_eq!(names, ["run", "train-teacher", "sample", "filter", "train-student", "evaluate", "show", "help"]);
+    assert_eq!(names, ["run", "train-teacher", "sample", "filter", "train-student", "evaluate", "show", "verify", "doctor", "help"]);
     for name in &names {
         place.distill(&format!("help {name}")).ok();
     }
-    for name in ["init", "fetch", "verify", "export", "doctor"] {
+    for name in ["init", "fetch", "export"] {
         assert!(!help.contains(&format!("  {name} ")), "{name} is in the help");
         place.distill(name).exits(2);
     }
@@ -113,14 +113,14 @@ tasks = ["gsm9k"]
     );
     place.distill("run bad.toml").fails(expect![[r#"
         78: error: bad.toml has 10 problems:
-          problems.task: "arithmetik" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights) and no file is given
+          problems.task: "arithmetik" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights, humaneval, mbpp) and no file is given
           sample.top_k must be a number of tokens, or 0 for off, got -1
           sample.max_tokens must be a whole number, got "many"
           sample.top_p must be in (0, 1], got 1.5
           sample.n must be at least 1, got 0
           sample.temperatur is not a key, did you mean temperature?
           filter.corect is not a key, did you mean correct?
-          evaluate.tasks: "gsm9k" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights); give it a file
+          evaluate.tasks: "gsm9k" is not a task (arithmetic, gsm8k, math, math500, aime24, aime25, countdown, countdown-tiny, knights, humaneval, mbpp); give it a file
           sed is not a key, did you mean seed?
           filter.language.min must be in [0, 1], got 2
     "#]]);

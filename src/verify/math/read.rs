@@ -71,7 +71,7 @@ fn fold(text: &str) -> String {
         match c {
             // These have a meaning of their own that the compatibility form loses.
             '½'..='¾' | '⅐'..='⅞' | '…' | 'º' | 'ª' | '⁄' | '°' | 'µ' => out.push(c),
-            c if super::lex::superscript(c).is_some() => out.push(c),
+            c if super::letters::superscript(c).is_some() => out.push(c),
             c if subscript(c).is_some() => {
                 if !before {
                     out.push_str("_{");
@@ -180,9 +180,9 @@ fn phrase(text: &str) -> Option<String> {
     let plain_word = |w: &str| {
         matches!(w.to_lowercase().as_str(), "no" | "yes")
             || w.chars().count() >= 3
-                && !super::lex::is_product(w)
+                && !super::letters::is_product(w)
                 && super::commands::word(w, false).is_none()
-                && !super::lex::is_formula(w)
+                && !super::letters::is_formula(w)
     };
     let words: Vec<&str> = normal.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).collect();
     if !set_as_text
