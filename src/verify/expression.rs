@@ -60,6 +60,12 @@ fn expressions(gold: &str, found: &Extracted, response: &Response, extraction: E
     {
         return Verdict::Correct { answer: excerpt(&joined) };
     }
+    if found.by == RuleUsed::LastMath
+        && let Some(joined) = extract::joined_math(response.answer)
+        && reference.compare(joined) == Outcome::Equal
+    {
+        return Verdict::Correct { answer: excerpt(joined) };
+    }
     if reference.choice().is_some()
         && !matches!(found.by, RuleUsed::Boxed | RuleUsed::AnswerTag)
         && let Some(verdict) = choice_in_words(gold, response, extraction)

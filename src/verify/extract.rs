@@ -396,6 +396,27 @@ fn last_math(text: &str) -> Option<&str> {
     None
 }
 
+/// The last mathematics together with that before it, where only a connective stands between: `$x = 1$ and $x = 2$`. `None` where the last stands alone.
+pub(super) fn joined_math(text: &str) -> Option<&str> {
+    let last = last_math(text)?;
+    let begin = last.as_ptr() as usize - text.as_ptr() as usize;
+    let mut start = begin;
+    for _ in 0..32 {
+        let before = text[..start].trim_end_matches(['$', '(', '[', '\\']).trim_end();
+        let Some(rest) = [" and", " or", ", and", ", or", ","].iter().find_map(|joint| before.strip_suffix(joint)) else { break };
+        let rest = rest.trim_end_matches(',').trim_end();
+        let Some(inner) = rest.strip_suffix("\\)").or_else(|| rest.strip_suffix('$')) else { break };
+        let Some(open) = (if rest.ends_with('$') { inner.rfind('$').map(|at| at + 1) } else { inner.rfind("\\(").map(|at| at + 2) }) else {
+            break;
+        };
+        if inner.len() - open > MAX_STATED {
+            break;
+        }
+        start = open;
+    }
+    (start < begin).then(|| &text[start..begin + last.len()])
+}
+
 /// The letter of a multiple choice in a sentence: behind an announcement, in brackets, or the first that stands alone.
 pub(super) fn choice(text: &str) -> Option<char> {
     let lower = text.to_ascii_lowercase();

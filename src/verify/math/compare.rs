@@ -166,6 +166,19 @@ fn same_shape(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
     {
         return if matches!(gold, Node::Set(_)) { same(one, found, fuel) } else { same(gold, one, fuel) };
     }
+    // `P(1, 2)`: a point with its name.
+    let point = |n: &Node| match n {
+        Node::Mul(items) => match items.as_slice() {
+            [Node::Sym(name), group @ Node::Group { .. }] if name.starts_with(|c: char| c.is_ascii_uppercase()) => Some(group.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    match (point(gold), point(found)) {
+        (None, Some(p)) if matches!(gold, Node::Group { .. }) => return same(gold, &p, fuel),
+        (Some(g), None) if matches!(found, Node::Group { .. }) => return same(&g, found, fuel),
+        _ => {}
+    }
     if let Some(decided) = matrices(gold, found, fuel) {
         return decided;
     }
@@ -388,7 +401,10 @@ fn regions(gold: &Node, found: &Node, fuel: &mut Fuel) -> Equal {
                 return same_members(&side(gold), &side(found), fuel);
             }
             if let (Node::SetOp(x, a, b), Node::SetOp(y, c, d)) = (gold, found) {
-                return Equal::of(x == y).and(|| same(a, c, fuel)).and(|| same(b, d, fuel)).or(|| Equal::Unknown);
+                let straight = Equal::of(x == y).and(|| same(a, c, fuel)).and(|| same(b, d, fuel));
+                let either_way =
+                    straight.or(|| Equal::of(x == y && *x != SetOp::Difference).and(|| same(a, d, fuel)).and(|| same(b, c, fuel)));
+                return either_way.or(|| Equal::Unknown);
             }
             if let (Node::Builder(a, b), Node::Builder(c, d)) = (gold, found) {
                 return same(a, c, fuel).and(|| same(b, d, fuel)).or(|| Equal::Unknown);
@@ -501,6 +517,10 @@ fn collections(gold: &Node, found: &Node, fuel: &mut Fuel) -> Option<Equal> {
         // `{x}` may be the fractional part.
         (Some(m), None) | (None, Some(m)) if m.kind == Kind::Set && m.values.len() == 1 && !m.values[0].symbols().is_empty() => {
             Some(Equal::No)
+        }
+        // A double root is a root.
+        (Some(m), None) | (None, Some(m)) if m.kind == Kind::Bare && m.values.len() > 1 && m.values.windows(2).all(|w| w[0] == w[1]) => {
+            Some(if members(gold).is_some() { same(&m.values[0], found, fuel) } else { same(gold, &m.values[0], fuel) })
         }
         // A collection of one member is no list.
         (Some(g), None) if g.values.len() == 1 && g.kind != Kind::Ordered => Some(same(&g.values[0], found, fuel)),

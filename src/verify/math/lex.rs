@@ -310,7 +310,7 @@ impl Lexer<'_> {
         for c in run.to_owned().chars() {
             let tok = match c {
                 'e' if !self.words => Tok::Const(Constant::E),
-                'i' if !self.words => Tok::Const(Constant::I),
+                'i' if !self.words || self.after_value() => Tok::Const(Constant::I),
                 c => Tok::Sym(c.to_string()),
             };
             self.push(tok, c.len_utf8());

@@ -162,7 +162,15 @@ fn with_signs(node: &Node, bits: u32, next: &mut u32) -> Node {
             let negative = ((bits >> (*next).min(31)) & 1 == 1) != *minus;
             *next += 1;
             let inner = with_signs(inner, bits, next);
-            if negative { Node::Neg(Box::new(inner)) } else { inner }
+            match inner {
+                // `±(1, 2)`
+                Node::Group { open_closed, close_closed, items } if negative => {
+                    let items = items.into_iter().map(|item| Node::Neg(Box::new(item))).collect();
+                    Node::Group { open_closed, close_closed, items }
+                }
+                inner if negative => Node::Neg(Box::new(inner)),
+                inner => inner,
+            }
         }
         other => other.map(&mut |child| with_signs(child, bits, next)),
     }

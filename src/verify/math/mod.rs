@@ -38,7 +38,7 @@ const MAX_DEPTH: usize = 160;
 /// Deepest tree; chains of signs (`1/1/1/…`) are deep without nesting.
 const MAX_NODE_DEPTH: usize = 400;
 /// Work that one comparison may take; a node visited costs 1 or more.
-const FUEL: u64 = 600_000;
+const FUEL: u64 = 300_000;
 
 /// Why a text has no tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,8 +13,12 @@ pub(super) fn read(text: &str) -> Result<Node, Fail> {
         return Err(Fail::TooLarge);
     }
     let folded = fold(text);
+    if let Some(label) = label(&folded) {
+        return Ok(Node::Text(label));
+    }
     if let Some(phrase) = phrase(&folded).or_else(|| time(&folded)) {
         return Ok(match phrase.as_str() {
+            "integers" | "all integers" => Node::Named(NamedSet::Integers),
             "all real numbers" | "all reals" | "real numbers" => Node::Named(NamedSet::Reals),
             "no solution" | "no solutions" | "no real solution" | "no real solutions" | "none" | "empty set" => {
                 Node::Named(NamedSet::Empty)
@@ -219,6 +223,16 @@ fn phrase(text: &str) -> Option<String> {
         out.push_str(word);
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// Capitals alone, which name points or people rather than factors: their order counts.
+fn label(text: &str) -> Option<String> {
+    let mut plain = text.trim().trim_matches('$').trim();
+    for command in ["\\text{", "\\mathrm{", "\\textbf{", "\\overline{"] {
+        plain = plain.strip_prefix(command).and_then(|p| p.strip_suffix('}')).map_or(plain, str::trim);
+    }
+    let capitals = (2..=6).contains(&plain.len()) && plain.bytes().all(|b| b.is_ascii_uppercase());
+    capitals.then(|| plain.to_lowercase())
 }
 
 /// A time of day: `9 a.m.`, `9:00 AM`.
