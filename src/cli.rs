@@ -96,7 +96,8 @@ enum Command {
         /// Each comes back with correct, answer and reason, in its order
         #[arg(long, value_name = "FILE")]
         pairs: Option<PathBuf>,
-        /// Only an answer that is marked as one counts: a box, an answer tag, a line with ####
+        /// Only an answer that is marked as one counts: a box, an answer tag, a line with ####. Without this flag a run is judged as its recipe says, and
+        /// anything else with flexible extraction
         #[arg(long)]
         strict: bool,
         /// Ask a second, simpler rule as well, and list where the two disagree and which references cannot be read
@@ -232,15 +233,16 @@ fn dispatch(cli: Cli) -> Result<()> {
             print(&stage::show::show(&path, &look)?)
         }
         Command::Verify { path, pairs, strict, audit, n } => {
-            let extraction = if strict { Extraction::Strict } else { Extraction::Flexible };
-            let judging = stage::verify::Judging { extraction, audit };
+            let given = strict.then_some(Extraction::Strict);
+            let judging = |extraction: Extraction| stage::verify::Judging { extraction, audit };
             if let Some(path) = path {
+                let judging = judging(given.or_else(|| stage::verify::extraction_of(&path)).unwrap_or(Extraction::Flexible));
                 let path = config(stage::stored_shards(&path))?;
                 return print(&stage::verify::shards(&path, judging, n as usize, shared.json, columns())?);
             }
             let pairs = pairs.context("give shards, or --pairs FILE")?;
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-            let tally = stage::verify::pairs(&pairs, judging, &mut out)?;
+            let tally = stage::verify::pairs(&pairs, judging(given.unwrap_or(Extraction::Flexible)), &mut out)?;
             if !shared.json {
                 stage::complain(&tally.to_string());
             }

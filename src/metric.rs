@@ -6,6 +6,7 @@
 use crate::key::Key;
 use crate::problem::ProblemId;
 use crate::trace::{Group, Trace};
+use crate::verify::{self, math};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,13 +53,28 @@ impl Outcome {
     }
 }
 
-/// maj@n of a group: see [`majority`]. Attempts vote with the canonical answer that their verifier extracted.
+/// maj@n of a group: see [`majority`]. Attempts vote with the answer that their verifier extracted; answers that mean the same are one (`1/2`, `0.5`): all
+/// correct ones, which equal the reference, and wrong ones by the rule that compares answers.
 ///
 /// An undecided attempt has none, since nothing says which other answers would equal its own: it does not vote, as one without an answer does not,
 /// and a problem with such attempts only counts as 0. The report has the share of undecided attempts beside this figure.
 pub fn maj_at_n(group: &Group) -> f64 {
     let answer = |trace: &Trace| trace.answer.clone().or_else(|| trace.verdict.as_ref()?.answer().map(str::to_owned));
-    majority(group.traces.iter().map(|trace| (answer(trace), trace.is_correct())))
+    let mut wrong: Vec<String> = Vec::new();
+    let mut named = |trace: &Trace| {
+        let answer = answer(trace)?;
+        if trace.is_correct() {
+            return Some(trace.gold.clone());
+        }
+        let known = wrong.iter().find(|known| **known == answer || verify::compare(known, &answer) == math::Outcome::Equal);
+        let name = known.cloned().unwrap_or_else(|| answer.clone());
+        if name == answer && !wrong.contains(&answer) {
+            wrong.push(answer);
+        }
+        // A wrong answer that is spelled like the reference (judged under other rules) is still another vote.
+        Some(format!("wrong: {name}"))
+    };
+    majority(group.traces.iter().map(|trace| (named(trace), trace.is_correct())).collect::<Vec<_>>())
 }
 
 /// Chance that the most frequent answer is correct, a tie being broken at random; 0 where no attempt has an answer.
@@ -325,6 +341,23 @@ mod tests {
         let (right, undecided) = (Verdict::Correct { answer: "1".into() }, Verdict::Undecided { reason: Reason::rule("no_rule") });
         assert!(near(maj_at_n(&group(&[undecided.clone(), undecided.clone(), right])), 1.0));
         assert!(near(maj_at_n(&group(&[undecided.clone(), undecided])), 0.0));
+    }
+
+    #[test]
+    fn answers_that_mean_the_same_vote_together() {
+        use crate::trace::{Reason, Verdict};
+        let wrong = |answer: &str| Verdict::Wrong { answer: answer.into(), reason: Reason::rule("different_value") };
+        let right = |answer: &str| Verdict::Correct { answer: answer.into() };
+        let check = |verdicts: &[Verdict], expected: f64| {
+            let mut traces: Vec<Trace> = (0..).map(|a| crate::shard::samples::entry(1, a).trace).take(verdicts.len()).collect();
+            traces.iter_mut().zip(verdicts).for_each(|(trace, verdict)| (trace.verdict, trace.answer) = (Some(verdict.clone()), None));
+            let found = maj_at_n(&Group { problem: ProblemId("p/1".into()), traces });
+            assert!(near(found, expected), "{verdicts:?}: {found}");
+        };
+        check(&[wrong("1/2"), wrong("0.5"), right("1")], 0.0);
+        check(&[wrong("1/2"), wrong("0.5"), right("1"), right("1.0"), right(r"\frac22")], 1.0);
+        check(&[wrong("1/2"), wrong("3"), right("1"), right("1.0")], 1.0);
+        check(&[wrong("1/2"), right("1.0")], 0.5);
     }
 
     #[test]

@@ -211,6 +211,12 @@ struct Found {
     answer: String,
 }
 
+/// How the answers of a run are found: as its recipe says, for the run or a folder in it.
+pub fn extraction_of(path: &Path) -> Option<Extraction> {
+    let recipe = [path.join("recipe.toml"), path.join("../recipe.toml")].into_iter().find_map(|file| std::fs::read_to_string(file).ok())?;
+    Some(crate::recipe::Recipe::parse(&recipe, &[]).ok()?.problems.extraction)
+}
+
 /// Judges the stored traces at `path` again: what changed, and with `audit` where the second rule disagrees and which references cannot be read.
 ///
 /// # Errors

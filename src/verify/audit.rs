@@ -19,7 +19,7 @@ pub fn opinion(gold: &str, text: &str, response: bool) -> Option<bool> {
     Some((a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0))
 }
 
-/// The inside of the last box behind the reasoning, or the rest of the last line with `####`.
+/// The inside of the last box behind the reasoning, else that of the last answer tag, else the rest of the last line with `####`.
 fn last_answer(text: &str) -> Option<&str> {
     let text = text.rsplit("</think>").next().unwrap_or(text);
     if text.contains("<think>") {
@@ -39,6 +39,10 @@ fn last_answer(text: &str) -> Option<&str> {
             }
         }
         return None;
+    }
+    if let Some(end) = text.rfind("</answer>") {
+        let start = text[..end].rfind("<answer>")? + "<answer>".len();
+        return Some(text[start..end].trim());
     }
     let at = text.rfind("####")?;
     text[at + 4..].lines().next().map(str::trim)
@@ -118,6 +122,7 @@ mod tests {
             ("72", r"so \boxed{72}", Some(true)),
             ("72", r"so \boxed{73}", Some(false)),
             ("72", "#### 72", Some(true)),
+            ("72", "<think>7</think><answer> 72 </answer>", Some(true)),
             ("72", r"<think>\boxed{72}</think> none", None),
             ("72", r"<think>\boxed{72}", None),
             ("0.5", r"\boxed{\dfrac{1}{2}}", Some(true)),

@@ -24,7 +24,7 @@ fn pairs_come_back_in_order_with_what_was_found() {
     assert_eq!(
         told,
         [
-            (json!(true), json!("0.5"), json!(null), json!(null)),
+            (json!(true), json!("0.5"), json!(null), json!(true)),
             (json!(false), json!("1/3"), json!("different_value"), json!(false)),
             (json!(false), json!(null), json!("no_answer"), json!(null)),
             (json!(true), json!("C"), json!(null), json!(null)),
