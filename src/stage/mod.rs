@@ -14,6 +14,7 @@ pub mod models;
 pub mod phase;
 pub mod plan;
 pub mod problems;
+mod rules;
 mod run;
 pub mod sample;
 pub mod show;
