@@ -9,6 +9,7 @@ pub mod cold_start;
 mod command;
 pub mod countdown;
 pub mod countdown_start;
+pub mod detect;
 pub mod knights;
 pub mod number;
 pub mod pattern;

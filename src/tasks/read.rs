@@ -60,8 +60,7 @@ pub(super) fn parse(mut input: impl BufRead, file: &str, layout: Layout) -> anyh
         if input.read_until(b'\n', &mut line).with_context(|| place.clone())? == 0 {
             break;
         }
-        let bytes = if line_idx == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
-        let bytes = bytes.trim_ascii();
+        let bytes = content(&line, line_idx);
         if bytes.is_empty() {
             continue;
         }
@@ -77,8 +76,14 @@ pub(super) fn parse(mut input: impl BufRead, file: &str, layout: Layout) -> anyh
     Ok(loaded)
 }
 
+/// What stands in a line, without white space around it and the mark that some editors put in front of a file.
+pub(super) fn content(line: &[u8], line_idx: usize) -> &[u8] {
+    let line = if line_idx == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    line.trim_ascii()
+}
+
 /// The id of one line, and its problem or why it has none.
-fn problem(line: &[u8], line_idx: usize, layout: Layout) -> anyhow::Result<(ProblemId, Result<Problem, String>)> {
+pub(super) fn problem(line: &[u8], line_idx: usize, layout: Layout) -> anyhow::Result<(ProblemId, Result<Problem, String>)> {
     let row = Row::parse(line)?;
     let (task, answer) = match layout {
         Layout::Named(task) => (task.name(), named_answer(&row, task)?),

@@ -35,6 +35,10 @@ impl Row {
         Ok(Self { fields, numbers })
     }
 
+    pub(super) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     /// The first of `names` that the row has.
     pub(super) fn find(&self, names: &[&str]) -> Option<(&String, &Value)> {
         names.iter().find_map(|name| self.fields.get_key_value(*name))
@@ -215,7 +219,7 @@ fn python_to_json(text: &str) -> String {
     text.replace('(', "[").replace(')', "]").replace('\'', "\"").replace(",]", "]")
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

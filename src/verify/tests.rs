@@ -342,7 +342,7 @@ fn choices_are_letters_wherever_they_are_meant() {
         &c,
         &[
             ("The answer is C.", "correct C"),
-            ("The correct answer is (C) because A is too small.", "correct C"),
+            ("The correct answer is (C) because A is too small.", "correct (C)"),
             ("So the answer is B.", "wrong different_choice B"),
             ("I choose (C).", "correct C"),
         ],

@@ -49,6 +49,6 @@ fn with<T>(pattern: &str, then: impl FnOnce(Result<&Regex, &String>) -> T) -> T 
             *last = None;
         }
         let (_, compiled) = last.get_or_insert_with(|| (pattern.to_owned(), pattern::whole(pattern)));
-        then(compiled.as_ref().map_err(|error| &*error))
+        then(compiled.as_ref())
     })
 }
