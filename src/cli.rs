@@ -59,6 +59,8 @@ enum Command {
         /// A recipe (.toml); without one, the embedded tiny recipe
         recipe: Option<PathBuf>,
     },
+    /// Look at a file of problems, and write a recipe for it to --out [default: <name of the file>.toml]; --force writes over one that is there
+    Init(standalone::Init),
     /// The teacher's phases
     TrainTeacher(standalone::TrainTeacher),
     /// Attempts of the teacher at the problems, verified, into DIR/traces
@@ -163,6 +165,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             };
             Job { recipe, needs: Needs::Model, stages: &[""], show: Show::Report }.go(&shared, stage::run_all)
         }
+        Command::Init(args) => print(&stage::init::init(&args.ask(&shared, columns()))?),
         Command::TrainTeacher(args) => {
             let job = Job { recipe: args.recipe()?, needs: Needs::Teacher, stages: &["teacher/"], show: Show::Folder("teacher") };
             job.go(&shared, stage::phase::teacher)

@@ -1,7 +1,7 @@
 //! Stages without a recipe file: flags become a recipe, so that there is one way to run a stage.
 
 use crate::recipe::{Draft, Recipe};
-use crate::stage::{config, show};
+use crate::stage::{config, init, show};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use clap::builder::RangedI64ValueParser;
@@ -81,6 +81,37 @@ impl ProblemFlags {
             recipe.insert("problems".into(), table.into());
         }
         Ok(())
+    }
+}
+
+#[derive(Args)]
+pub struct Init {
+    /// JSONL of your own problems, one object on each line
+    problems: PathBuf,
+    /// Folder or Hub id of the teacher (teacher.model); of a folder, the chat template is used to show prompts
+    #[arg(long, value_name = "MODEL")]
+    teacher: String,
+    /// Folder or Hub id of the student (student.model)
+    #[arg(long, value_name = "MODEL")]
+    student: String,
+    /// Fields that are not to be guessed: question=prompt,answer=target,id=key, or some of these (problems.fields)
+    #[arg(long, value_name = "question=…,answer=…", value_parser = fields)]
+    fields: Option<std::vec::Vec<(String, String)>>,
+}
+
+impl Init {
+    /// What is asked for; the recipe goes where `--out` says.
+    pub fn ask(self, shared: &super::Shared, columns: usize) -> init::Ask {
+        init::Ask {
+            problems: self.problems,
+            teacher: self.teacher,
+            student: self.student,
+            fields: self.fields.unwrap_or_default(),
+            out: shared.run.clone(),
+            force: shared.force,
+            json: shared.json,
+            columns,
+        }
     }
 }
 

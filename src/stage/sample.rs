@@ -50,13 +50,7 @@ pub fn stage(run: &Run) -> Result<()> {
     // Before weights are read, which may take long.
     verifier.ready(problems.iter().map(|problem| &**problem))?;
     let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, teacher, &origin, "teacher")?;
-    let rollout = Rollout {
-        text,
-        prompt: settings.prompt,
-        params: settings.params.clone(),
-        verifier,
-        reward: settings.reward,
-    };
+    let rollout = Rollout { text, prompt: settings.prompt, params: settings.params.clone(), verifier, reward: settings.reward };
     if settings.params.truncates() {
         run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
     }

@@ -41,7 +41,8 @@ impl Check {
         [Self::Number, Self::Math, Self::Exact, Self::Choice, Self::Regex(None), Self::Countdown, Self::Knights, Self::Code];
 
     /// What a recipe can say, for messages.
-    pub const KNOWN: &str = "number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, { command = [\"python\", \"check.py\"] }";
+    pub const KNOWN: &str =
+        "number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, { command = [\"python\", \"check.py\"] }";
 
     /// The name in a recipe, without pattern or command line.
     pub fn name(&self) -> &'static str {
@@ -80,9 +81,7 @@ impl Check {
                 .map(|letter| Answer::Choice { letter })
                 .ok_or_else(|| unusable("the letter of a choice from A to J, such as \"C\" or \"(C) 42\"")),
             Self::Regex(_) => pattern::whole(reference).map(|_| Answer::Regex { pattern: reference.to_owned() }),
-            Self::Countdown => {
-                countdown(reference).ok_or_else(|| unusable("a target and its numbers, such as \"24 from [4, 6, 1]\""))
-            }
+            Self::Countdown => countdown(reference).ok_or_else(|| unusable("a target and its numbers, such as \"24 from [4, 6, 1]\"")),
             Self::Knights => knights(reference).ok_or_else(|| unusable("a list such as \"Ada is a knight, Leo is a knave\"")),
             Self::Code => code(reference).map(|tests| Answer::Code { tests }),
             Self::Command(_) => Ok(Answer::Command { reference: reference.to_owned() }),

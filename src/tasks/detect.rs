@@ -135,12 +135,15 @@ pub fn propose(path: &Path, given: &[(String, String)]) -> Result<Proposal> {
         (Some(check), Some(question), None) => Ok(Proposal { fields: fields(question, "answer"), check, task: None, notes }),
         (_, Some(question), answer) => {
             let usable = |c: &Column| (c.scalars() + c.lists) * 10 >= rows.len() * 9;
-            let answer = answer.or_else(|| table.named(&ANSWERS, |c| usable(c) && c.name != question)).ok_or_else(|| no_answer(&table, &rows))?;
+            let answer =
+                answer.or_else(|| table.named(&ANSWERS, |c| usable(c) && c.name != question)).ok_or_else(|| no_answer(&table, &rows))?;
             let named = rows.iter().filter_map(|row| row.fields().get(&answer)).collect::<Vec<_>>();
             let (check, task) = kind_of(&named, &answer, &mut notes)?;
             let wanted = if task == Some(Task::Math) { "solution" } else { "answer" };
             if let Some(task) = task.filter(|_| answer != wanted || !["question", "problem"].contains(&&*question)) {
-                bail!("the field {answer} holds worked solutions as {task} has them; with the fields question and {wanted} the file is read as {task}");
+                bail!(
+                    "the field {answer} holds worked solutions as {task} has them; with the fields question and {wanted} the file is read as {task}"
+                );
             }
             Ok(Proposal { fields: fields(question, &answer), check, task, notes })
         }
@@ -311,7 +314,8 @@ fn kind_of(values: &[&Value], field: &str, notes: &mut Vec<String>) -> Result<(C
     let most = |holds: &dyn Fn(&str) -> bool| texts.iter().filter(|text| holds(text)).count() * 10 >= texts.len() * 9;
     let reads = |check: Check| move |text: &str| check.answer(text).is_ok();
     let mathematical = |text: &str| {
-        let words = text.split_whitespace().filter(|word| word.chars().filter(|c| c.is_alphabetic()).count() > 2 && !word.contains('\\')).count();
+        let words =
+            text.split_whitespace().filter(|word| word.chars().filter(|c| c.is_alphabetic()).count() > 2 && !word.contains('\\')).count();
         text.contains(|c: char| c.is_ascii_digit() || "\\$^=".contains(c)) && words <= 4 || text.chars().count() == 1
     };
     Ok(match () {

@@ -271,13 +271,14 @@ mod tests {
 
     #[test]
     fn knights_rows_are_proven() {
-        let check =
-            |json: &str, expect: Result<Vec<bool>, &str>| match (row(json).answer(&Check::Knights, &["answer"]).expect("types fit"), expect)
-            {
-                (Ok(Answer::Knights { knights, .. }), Ok(expect)) => assert_eq!(knights, expect, "{json}"),
-                (Err(reason), Err(part)) => assert!(reason.contains(part), "{json}: {reason}"),
-                (got, _) => panic!("{json}: {got:?}"),
-            };
+        let check = |json: &str, expect: Result<Vec<bool>, &str>| match (
+            row(json).answer(&Check::Knights, &["answer"]).expect("types fit"),
+            expect,
+        ) {
+            (Ok(Answer::Knights { knights, .. }), Ok(expect)) => assert_eq!(knights, expect, "{json}"),
+            (Err(reason), Err(part)) => assert!(reason.contains(part), "{json}: {reason}"),
+            (got, _) => panic!("{json}: {got:?}"),
+        };
         let stored = |statements: &str, solution: &str| {
             format!(r#"{{"names": ["A", "B"], "solution_bool": {solution}, "statements": {statements}}}"#)
         };

@@ -34,8 +34,11 @@ fn told(rules: Rules, problem: &Problem, text: &str) -> String {
 }
 
 fn check(rules: Rules, problem: &Problem, rows: &[(&str, &str)]) {
-    let wrong: Vec<_> =
-        rows.iter().map(|(text, expect)| (text, told(rules.clone(), problem, text), expect)).filter(|(_, told, expect)| told != *expect).collect();
+    let wrong: Vec<_> = rows
+        .iter()
+        .map(|(text, expect)| (text, told(rules.clone(), problem, text), expect))
+        .filter(|(_, told, expect)| told != *expect)
+        .collect();
     assert!(wrong.is_empty(), "(text, told, expected): {wrong:#?}");
 }
 

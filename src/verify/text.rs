@@ -9,17 +9,23 @@ use std::cell::RefCell;
 
 /// Whether the answer is this text, runs of white space being one blank. Case matters.
 pub(super) fn exact(gold: &str, response: &Response, extraction: Extraction) -> Result<Verdict, Reason> {
-    any(response, extraction, |text| text.split_whitespace().eq(gold.split(' ')), |found| {
-        found.points(Reason::measured("different_text", found.excerpt(), super::excerpt(gold)))
-    })
+    any(
+        response,
+        extraction,
+        |text| text.split_whitespace().eq(gold.split(' ')),
+        |found| found.points(Reason::measured("different_text", found.excerpt(), super::excerpt(gold))),
+    )
 }
 
 /// Whether the answer matches the pattern from its first to its last character. A pattern that does not compile leaves everything undecided.
 pub(super) fn regex(pattern: &str, response: &Response, extraction: Extraction) -> Result<Verdict, Reason> {
     with(pattern, |compiled| match compiled {
-        Ok(regex) => any(response, extraction, |text| regex.is_match(text), |found| {
-            found.points(Reason::measured("no_match", found.excerpt(), super::excerpt(pattern)))
-        }),
+        Ok(regex) => any(
+            response,
+            extraction,
+            |text| regex.is_match(text),
+            |found| found.points(Reason::measured("no_match", found.excerpt(), super::excerpt(pattern))),
+        ),
         Err(error) => Ok(Verdict::Undecided { reason: Reason { value: Some(super::excerpt(error)), ..Reason::rule("no_pattern") } }),
     })
 }

@@ -59,7 +59,9 @@ fn what_cannot_be_told_is_refused_with_what_is_there() {
         let error = proposed(lines).expect_err("refused");
         assert!(error.contains(expect), "{lines:?}: {error}");
     }
-    assert!(propose(Path::new("no/such.jsonl"), &[]).expect_err("missing").to_string().starts_with("cannot read the problems no/such.jsonl"));
+    assert!(
+        propose(Path::new("no/such.jsonl"), &[]).expect_err("missing").to_string().starts_with("cannot read the problems no/such.jsonl")
+    );
 }
 
 #[test]

@@ -116,7 +116,9 @@ impl Child {
             }
             match time.checked_sub(begin.elapsed()) {
                 Some(left) if !left.is_zero() => self.wait(left, sent < request.len()),
-                _ if line.is_empty() => return Err(self.broken(LATE, format!("nothing within {} s; is what it writes flushed?", time.as_secs_f64()))),
+                _ if line.is_empty() => {
+                    return Err(self.broken(LATE, format!("nothing within {} s; is what it writes flushed?", time.as_secs_f64())));
+                }
                 _ => return Err(self.broken(LATE, format!("no end of the line within {} s", time.as_secs_f64()))),
             }
         }

@@ -220,7 +220,11 @@ impl File {
 
     /// As it is now; not read where size and time are those of before.
     fn read_again(&self, path: &Path) -> Result<Self, Unavailable> {
-        if Self::seen(path).is_ok_and(|seen| seen == self.seen && seen.1.is_some()) { Ok(self.clone()) } else { Self::read(self.word, path) }
+        if Self::seen(path).is_ok_and(|seen| seen == self.seen && seen.1.is_some()) {
+            Ok(self.clone())
+        } else {
+            Self::read(self.word, path)
+        }
     }
 }
 
@@ -228,7 +232,8 @@ impl File {
 fn read(line: &[u8], request: u64) -> Result<Reply, Broken> {
     let nonsense = |what: String| Broken { rule: NONSENSE, what };
     let shown = || excerpt(&String::from_utf8_lossy(line));
-    let text = std::str::from_utf8(line).map_err(|error| nonsense(format!("not UTF-8 from byte {} of the line on", error.valid_up_to())))?;
+    let text =
+        std::str::from_utf8(line).map_err(|error| nonsense(format!("not UTF-8 from byte {} of the line on", error.valid_up_to())))?;
     let reply: Reply = serde_json::from_str(text).map_err(|error| nonsense(format!("no answer ({error}): {}", shown())))?;
     match reply.request {
         Some(answered) if answered != request => Err(nonsense(format!("an answer to request {answered}, where {request} was asked"))),

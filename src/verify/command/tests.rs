@@ -64,7 +64,8 @@ fn answers_become_verdicts_and_rewards() {
 #[test]
 fn a_request_holds_problem_and_response_and_one_process_answers_many() {
     // It counts its requests, and passes the last one on.
-    let command = script(&format!("n=0; {}", each(r#"n=$((n+1)); printf '%s' "$line" >&2; echo "{\"correct\": true, \"answer\": $n}""#)), 10.0);
+    let command =
+        script(&format!("n=0; {}", each(r#"n=$((n+1)); printf '%s' "$line" >&2; echo "{\"correct\": true, \"answer\": $n}""#)), 10.0);
     let response = "<think>a\n\"b\"</think> 几";
     assert_eq!([told(&command, response), told(&command, response)], [r#"correct "1""#, r#"correct "2""#]);
     let checked = script(
@@ -167,7 +168,10 @@ fn what_cannot_run_is_known_before_anything_is_asked() {
         Rules { command: Some(Arc::new(command)), ..Rules::default() }.ready([&problem("5")].into_iter()).map_err(|error| error.to_string())
     };
     let missing = ready(&["no-such-program-anywhere", "x"]).expect_err("missing");
-    assert!(missing.starts_with("verifier unavailable: the command `no-such-program-anywhere x`: it does not start: No such file"), "{missing}");
+    assert!(
+        missing.starts_with("verifier unavailable: the command `no-such-program-anywhere x`: it does not start: No such file"),
+        "{missing}"
+    );
     let ends = ready(&["sh", "no-such-script.sh"]).expect_err("it ends");
     assert!(ends.contains("it ended with exit status: ") && ends.contains("no-such-script.sh"), "{ends}");
     assert_eq!(ready(&["cat"]), Ok(()));
@@ -197,7 +201,9 @@ fn names_and_contents_of_files_are_its_identity_and_a_change_stops_it() {
 /// How many processes run with this word among their arguments.
 fn running(word: &str) -> usize {
     let entries = std::fs::read_dir("/proc").expect("a list of processes").filter_map(|entry| entry.ok());
-    entries.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))).count()
+    entries
+        .filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word)))
+        .count()
 }
 
 #[test]
