@@ -1,7 +1,7 @@
 //! What a file of problems is like: which fields hold question, answer and id, and how its answers can be checked.
 //!
-//! Two passes over the file, neither of which holds more of it than a few hundred lines: one for a sample that is spread over all of it, one over
-//! every line. It proposes; whether a proposal is good, the counts say.
+//! Two passes over the file, neither of which holds more of it than a few hundred lines and all ids: one for a sample that is spread over all of it,
+//! one over every line. It proposes; whether a proposal is good, the counts say.
 
 use super::check::Check;
 use super::number::canonical_number;

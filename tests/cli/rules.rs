@@ -1,6 +1,7 @@
 //! The user's own rule: a command as verifier, and `init`, which proposes a rule for a file of problems.
 
 use super::fixture::{Output, Place};
+use distill::recipe::Recipe;
 use expect_test::expect;
 
 /// A verifier that says yes to everything and pays a half.
@@ -74,6 +75,39 @@ fn a_command_that_cannot_judge_stops_the_stage() {
     assert!(output.stderr.contains(paid), "{output:?}");
 }
 
+/// The check of a recipe with these lines in `[problems]`, or all that is wrong with it.
+fn check(verify: &str) -> Result<String, String> {
+    let text = format!("name = \"a\"\n[problems]\nfile = \"mine.jsonl\"\nverify = {verify}\n");
+    let recipe = Recipe::parse(&text, &[]).map_err(|error| error.to_string())?;
+    let again = Recipe::parse(&recipe.to_toml(), &[]).map_err(|error| error.to_string())?;
+    assert_eq!(recipe.problems.verify, again.problems.verify, "{verify}");
+    Ok(recipe.problems.verify.expect("it is there").to_string())
+}
+
+#[test]
+fn a_recipe_names_its_rule() {
+    for name in ["number", "math", "exact", "choice", "regex", "regex:\\\\d+ km", "countdown", "knights", "code"] {
+        assert_eq!(check(&format!("\"{name}\"")), Ok(name.replace("\\\\", "\\")));
+    }
+    let command = r#"{ command = ["python", "check.py"] }"#;
+    assert_eq!(check(command).as_deref(), Ok(command));
+    assert!(check(r#"{ command = ["a b", "c\"d"], deadline = 0.5 }"#).is_ok());
+    let text = "name = \"a\"\n[problems]\nfile = \"mine.jsonl\"\nverify = { command = [\"x\"] }\n[sample]\nreward = \"command\"\n";
+    assert!(Recipe::parse(text, &[]).is_ok());
+    for (verify, part) in [
+        ("7", "problems.verify must be a check (number, math, exact"),
+        ("\"numbr\"", "problems.verify: unknown check \"numbr\"; known are number"),
+        ("\"regex:(\"", "problems.verify: \"(\" is no pattern: unclosed group"),
+        ("{ command = \"x\" }", "problems.verify.command must be a list, got \"x\""),
+        ("{ command = [\"x\"], dedline = 3 }", "problems.verify.dedline is not a key, did you mean deadline?"),
+        ("{ command = [\"x\"], deadline = -1 }", "problems.verify: deadline must be above 0"),
+        ("{ deadline = 3 }", "problems.verify.command is missing"),
+    ] {
+        let error = check(verify).expect_err(verify);
+        assert!(error.contains(part), "{verify}: {error}");
+    }
+}
+
 /// What `init` prints at 80 columns.
 fn init(place: &Place, args: &str) -> Output {
     let args = format!("init {args} --student S");
@@ -97,7 +131,7 @@ fn init_shows_what_it_found_and_writes_a_recipe_that_is_valid() {
     expect![[""]].assert_eq(&page);
     assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     let recipe = String::from_utf8(place.read("mine.toml")).expect("UTF-8");
-    let parsed = distill::recipe::Recipe::parse(&recipe, &[]).expect("valid");
+    let parsed = Recipe::parse(&recipe, &[]).expect("valid");
     assert_eq!((parsed.name.as_str(), parsed.problems.verify.map(|check| check.to_string())), ("mine", Some("math".into())));
 }
 
@@ -126,7 +160,10 @@ fn init_refuses_what_it_cannot_read() {
         ("nested.jsonl --teacher T", "the answers lie in extra.answer, inside of another field"),
         ("empty.jsonl --teacher T", "empty.jsonl is empty"),
         ("missing.jsonl --teacher T", "cannot read the problems missing.jsonl"),
-        ("useless.jsonl --teacher T --fields question=n", "no problem of useless.jsonl can be used; line 1: field n is a number, expected text"),
+        (
+            "useless.jsonl --teacher T --fields question=n",
+            "no problem of useless.jsonl can be used; line 1: field n is a number, expected text",
+        ),
     ] {
         let refused = init(&place, args).exits(78);
         assert!(refused.stderr.contains(part), "{refused:?}");
