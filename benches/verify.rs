@@ -70,7 +70,7 @@ fn gsm8k(short: bool) -> Vec<Pair> {
 
 fn judge(pair: &Pair) -> bool {
     if pair.response {
-        Rules { extraction: Extraction::Flexible }.judge(&pair.problem, &Response::parse(&pair.text)).is_correct()
+        Rules::new(Extraction::Flexible).judge(&pair.problem, &Response::parse(&pair.text)).is_correct()
     } else {
         compare(&pair.problem.answer.gold(), &pair.text) == distill::verify::math::Outcome::Equal
     }

@@ -59,6 +59,8 @@ enum Command {
         /// A recipe (.toml); without one, the embedded tiny recipe
         recipe: Option<PathBuf>,
     },
+    /// Look at a file of problems, and write a recipe for it to --out [default: <name of the file>.toml]; --force writes over one that is there
+    Init(standalone::Init),
     /// The teacher's phases
     TrainTeacher(standalone::TrainTeacher),
     /// Attempts of the teacher at the problems, verified, into DIR/traces
@@ -183,6 +185,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             };
             Job { recipe, needs: Needs::Model, stages: &[""], show: Show::Report }.go(&shared, stage::run_all)
         }
+        Command::Init(args) => print(&stage::init::init(&args.ask(&shared, columns()))?),
         Command::TrainTeacher(args) => {
             let job = Job { recipe: args.recipe()?, needs: Needs::Teacher, stages: &["teacher/"], show: Show::Folder("teacher") };
             job.go(&shared, stage::phase::teacher)
@@ -233,16 +236,14 @@ fn dispatch(cli: Cli) -> Result<()> {
             print(&stage::show::show(&path, &look)?)
         }
         Command::Verify { path, pairs, strict, audit, n } => {
-            let given = strict.then_some(Extraction::Strict);
-            let judging = |extraction: Extraction| stage::verify::Judging { extraction, audit };
             if let Some(path) = path {
-                let judging = judging(given.or_else(|| stage::verify::extraction_of(&path)).unwrap_or(Extraction::Flexible));
-                let path = config(stage::stored_shards(&path))?;
-                return print(&stage::verify::shards(&path, judging, n as usize, shared.json, columns())?);
+                let look = stage::verify::Look { strict, audit, n: n as usize, json: shared.json, columns: columns() };
+                return print(&stage::verify::shards(&path, &look)?);
             }
+            let judging = stage::verify::Judging { extraction: if strict { Extraction::Strict } else { Extraction::Flexible }, audit };
             let pairs = pairs.context("give shards, or --pairs FILE")?;
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-            let tally = stage::verify::pairs(&pairs, judging(given.unwrap_or(Extraction::Flexible)), &mut out)?;
+            let tally = stage::verify::pairs(&pairs, judging, &mut out)?;
             if !shared.json {
                 stage::complain(&tally.to_string());
             }

@@ -30,14 +30,22 @@ impl std::fmt::Display for ProblemId {
 pub enum Answer {
     /// One decimal number in canonical form (`-12`, `0.5`): sign, digits, at most one point, no separators.
     Number { value: String },
-    /// A LaTeX expression or words, kept as written; only numeric ones can be judged so far.
+    /// A LaTeX expression or words, kept as written.
     Math { text: String },
+    /// This text and no other; white space is one blank each.
+    Exact { text: String },
+    /// The letter of a multiple choice, from A to J.
+    Choice { letter: char },
+    /// A text that matches this pattern as a whole.
+    Regex { pattern: String },
     /// An expression that uses each of `numbers` exactly once and evaluates to `target`.
     Countdown { numbers: Vec<i64>, target: i64 },
     /// Who is a knight: `knights[i]` belongs to `names[i]`.
     Knights { names: Vec<String>, knights: Vec<bool> },
     /// A Python program that passes these tests.
     Code { tests: CodeTests },
+    /// What the user's own program decides, which is given this reference; empty where it needs none.
+    Command { reference: String },
 }
 
 /// How a program is tested.
@@ -73,7 +81,8 @@ impl Answer {
     pub fn gold(&self) -> String {
         match self {
             Self::Number { value } => value.clone(),
-            Self::Math { text } => text.clone(),
+            Self::Math { text } | Self::Exact { text } | Self::Regex { pattern: text } | Self::Command { reference: text } => text.clone(),
+            Self::Choice { letter } => letter.to_string(),
             Self::Countdown { numbers, target } => format!("{target} from {numbers:?}"),
             Self::Knights { names, knights } => names
                 .iter()

@@ -7,6 +7,7 @@ use crate::measure::language;
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::trace::{FinishReason, Verdict};
+use crate::verify::Judgement;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,6 +44,8 @@ pub enum RewardPreset {
     /// 0.1 format + correct and format * (0.7 + 0.3 consistent): our tiny recipe. Format wants an integer between answer tags and an attempt
     /// that ended by itself; consistent wants reasoning in the question's language only. The second term is gated because ungated bonuses collapse.
     Tiny,
+    /// What the user's own command pays (`problems.verify = { command = … }`); 1 correct, else 0, where it pays nothing.
+    Command,
 }
 
 /// A reward with its named parts, which add up to it.
@@ -50,16 +53,19 @@ pub enum RewardPreset {
 pub struct Scored {
     pub parts: Vec<(&'static str, f64)>,
     pub total: f64,
+    /// What a command pays where another preset decides: recorded, and no part of the total.
+    pub beside: Option<f64>,
 }
 
 impl Scored {
     fn sum(parts: Vec<(&'static str, f64)>) -> Self {
-        Self { total: parts.iter().map(|(_, value)| value).sum(), parts }
+        Self { total: parts.iter().map(|(_, value)| value).sum(), parts, beside: None }
     }
 
-    /// The form of `Trace.rewards`: every part, then `total`.
+    /// The form of `Trace.rewards`: every part, then `total`. What a command pays is named `command`, whether it counts or not.
     pub fn to_map(&self) -> Map<String, Value> {
-        let parts = self.parts.iter().copied().chain([("total", self.total)]);
+        let beside = self.beside.map(|paid| ("command", paid));
+        let parts = self.parts.iter().copied().chain(beside).chain([("total", self.total)]);
         parts.map(|(name, value)| (name.to_string(), Value::from(value))).collect()
     }
 }
@@ -69,17 +75,19 @@ pub fn score(
     preset: RewardPreset,
     problem: &Problem,
     response: &Response,
-    verdict: &Verdict,
+    judgement: &Judgement,
     finish: FinishReason,
     completion_tokens: usize,
     max_tokens: usize,
 ) -> Scored {
     use RewardPreset::*;
+    let Judgement { verdict, reward: paid } = judgement;
     let correct = verdict.is_correct();
     let accuracy = ("accuracy", unit(correct));
     let format = ("format", unit(response.is_think_answer()));
     let consistency = || language::share(response.think.unwrap_or(response.text), problem.language);
-    Scored::sum(match preset {
+    let scored = Scored::sum(match preset {
+        Command => vec![("command", paid.unwrap_or(accuracy.1))],
         R1Zero => vec![accuracy, format],
         R1Stage1 => vec![accuracy, format, ("language", consistency())],
         OutcomeFormat => vec![("accuracy", grade(verdict, 1.0, -1.0, 0.0, 0.0)), ("format", 0.5 * format.1)],
@@ -96,7 +104,8 @@ pub fn score(
             let gate = unit(format && correct);
             vec![("format", 0.1 * unit(format)), ("accuracy", 0.7 * gate), ("consistent", 0.3 * gate * unit(consistency() == 1.0))]
         }
-    })
+    });
+    Scored { beside: paid.filter(|_| preset != Command), ..scored }
 }
 
 /// DAPO's soft overlong punishment: `min(-(len - (max - buffer)) / buffer * factor, 0)`, 0 up to `max - buffer` tokens and `-factor` at `max`.
@@ -161,7 +170,7 @@ mod tests {
     const GOOD: &str = "<think>7+4 is 11\n</think><answer>11</answer>";
     const LOOSE: &str = "so <think>7+4 is 11\n</think> then <answer>11</answer>";
     const PLAIN: &str = "it is 11";
-    const ALL: [RewardPreset; 13] = [
+    const ALL: [RewardPreset; 14] = [
         R1Zero,
         R1Stage1,
         OutcomeFormat,
@@ -175,6 +184,7 @@ mod tests {
         OpenR1Demo,
         Nanochat,
         Tiny,
+        Command,
     ];
 
     fn verdicts() -> [Verdict; 4] {
@@ -197,7 +207,8 @@ mod tests {
             language: Language::En,
             level: None,
         };
-        score(preset, &problem, &Response::parse(text), verdict, finish, tokens, 100)
+        let judgement = Judgement { verdict: verdict.clone(), reward: None };
+        score(preset, &problem, &Response::parse(text), &judgement, finish, tokens, 100)
     }
 
     /// Totals for a correct, wrong, undecided and missing answer.
@@ -226,7 +237,7 @@ mod tests {
         check(Tinyzero, PLAIN, [1.0, 0.1, 0.1, 0.0]);
         check(ReinforceLite, PLAIN, [1.0, -1.0, -1.0, -1.0]);
         check(Dapo, PLAIN, [1.0, -1.0, -1.0, -1.0]);
-        for preset in [SimplerlZoo, DrGrpo, Nanochat] {
+        for preset in [SimplerlZoo, DrGrpo, Nanochat, Command] {
             check(preset, PLAIN, [1.0, 0.0, 0.0, 0.0]);
         }
     }
@@ -252,6 +263,31 @@ mod tests {
         check(Tiny, LOOSE, [0.0; 4]);
         for finish in [FinishReason::Length, FinishReason::Overflow] {
             assert_eq!(scored(Tiny, GOOD, &verdicts()[0], finish, 40).total, 0.0);
+        }
+    }
+
+    #[test]
+    fn what_a_command_pays_counts_under_its_preset_and_is_recorded_under_others() {
+        let problem = Problem {
+            id: ProblemId("t/0".into()),
+            task: "t".into(),
+            question: "q".into(),
+            answer: Answer::Command { reference: String::new() },
+            language: Language::En,
+            level: None,
+        };
+        let [correct, wrong, ..] = verdicts();
+        for (preset, verdict, reward, parts, total) in [
+            (Command, &correct, Some(0.25), r#"{"command":0.25,"total":0.25}"#, 0.25),
+            (Command, &wrong, Some(-3.0), r#"{"command":-3.0,"total":-3.0}"#, -3.0),
+            (Command, &correct, None, r#"{"command":1.0,"total":1.0}"#, 1.0),
+            (Command, &wrong, None, r#"{"command":0.0,"total":0.0}"#, 0.0),
+            (SimplerlZoo, &correct, Some(0.25), r#"{"accuracy":1.0,"command":0.25,"total":1.0}"#, 1.0),
+            (SimplerlZoo, &correct, None, r#"{"accuracy":1.0,"total":1.0}"#, 1.0),
+        ] {
+            let judgement = Judgement { verdict: verdict.clone(), reward };
+            let scored = score(preset, &problem, &Response::parse(GOOD), &judgement, FinishReason::Stop, 10, 100);
+            assert_eq!((serde_json::to_string(&scored.to_map()).expect("a map"), scored.total), (parts.to_owned(), total), "{preset:?}");
         }
     }
 
@@ -299,6 +335,7 @@ mod tests {
             "open-r1-demo",
             "nanochat",
             "tiny",
+            "command",
         ];
         assert_eq!(names, expect);
     }

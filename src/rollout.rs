@@ -11,7 +11,7 @@ use crate::response::Response;
 use crate::reward::{RewardPreset, score};
 use crate::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
 use crate::trace::{Completion, FinishReason, LanguageShare, Message, Trace};
-use crate::verify::{Rules, Verifier};
+use crate::verify::Rules;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -155,8 +155,10 @@ impl Rollout {
         let text = response_text(&self.text, rendered, &completion);
         let response = Response::parse(&text);
         // No verdict is no reward: what could not be run ends the stage, as the error that it is.
-        let verdict = self.verifier.verify(problem, &response).with_context(|| format!("problem {} cannot be judged", problem.id))?;
-        let scored = score(self.reward, problem, &response, &verdict, completion.finish, completion.tokens.len(), self.params.max_tokens);
+        let judgement = self.verifier.judgement(problem, &response).with_context(|| format!("problem {} cannot be judged", problem.id))?;
+        let (n, most) = (completion.tokens.len(), self.params.max_tokens);
+        let scored = score(self.reward, problem, &response, &judgement, completion.finish, n, most);
+        let verdict = judgement.verdict;
         let trace = Trace {
             id: Trace::id_of(&problem.id, attempt),
             problem: problem.id.clone(),
@@ -242,7 +244,7 @@ mod tests {
             text: Arc::new(Text::tiny()),
             prompt: PromptStyle::Plain,
             params: SamplingParams::at(1.0, 4),
-            verifier: Rules { extraction: Extraction::Flexible },
+            verifier: Rules::new(Extraction::Flexible),
             reward: RewardPreset::SimplerlZoo,
         };
         let tests = CodeTests::Asserts { prompt: None, entry: None, test: "assert f() == 1".into() };

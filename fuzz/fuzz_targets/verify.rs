@@ -20,8 +20,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         level: None,
     };
     for extraction in [Extraction::Strict, Extraction::Flexible] {
-        let verdict = Rules { extraction }.judge(&problem, &Response::parse(response));
-        assert_eq!(verdict, Rules { extraction }.judge(&problem, &Response::parse(response)), "a verdict is repeated");
+        let verdict = Rules::new(extraction).judge(&problem, &Response::parse(response));
+        assert_eq!(verdict, Rules::new(extraction).judge(&problem, &Response::parse(response)), "a verdict is repeated");
     }
     let _ = compare(gold, response);
     let _ = audit::opinion(gold, response, true);

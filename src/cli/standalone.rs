@@ -1,7 +1,7 @@
 //! Stages without a recipe file: flags become a recipe, so that there is one way to run a stage.
 
 use crate::recipe::{Draft, Recipe};
-use crate::stage::{config, show};
+use crate::stage::{config, init, show};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use clap::builder::RangedI64ValueParser;
@@ -57,7 +57,8 @@ struct ProblemFlags {
     /// Fields of your JSONL: question=prompt,answer=target, and id=key if it has ids (problems.fields); a known task has its own
     #[arg(long, value_name = "question=…,answer=…", value_parser = fields, conflicts_with = "task")]
     fields: Option<std::vec::Vec<(String, String)>>,
-    /// How the answers of your problems are checked: number, math, countdown, knights, code (problems.verify); a known task has its own
+    /// How the answers of your problems are checked: number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, or a program of your own,
+    /// '{ command = ["python", "check.py"] }' (problems.verify); a known task has its own
     #[arg(long, value_name = "CHECK", conflicts_with = "task")]
     verify: Option<String>,
 }
@@ -69,7 +70,9 @@ impl ProblemFlags {
             table.insert("file".into(), text(file)?);
         }
         put(&mut table, "task", &self.task);
-        put(&mut table, "verify", &self.verify);
+        if let Some(check) = &self.verify {
+            table.insert("verify".into(), check_value(check));
+        }
         if let Some(fields) = &self.fields {
             let named: Table = fields.iter().map(|(key, name)| (key.clone(), name.as_str().into())).collect();
             table.insert("fields".into(), named.into());
@@ -78,6 +81,37 @@ impl ProblemFlags {
             recipe.insert("problems".into(), table.into());
         }
         Ok(())
+    }
+}
+
+#[derive(Args)]
+pub struct Init {
+    /// JSONL of your own problems, one object on each line
+    problems: PathBuf,
+    /// Folder or Hub id of the teacher (teacher.model); of a folder, the chat template is used to show prompts
+    #[arg(long, value_name = "MODEL")]
+    teacher: String,
+    /// Folder or Hub id of the student (student.model)
+    #[arg(long, value_name = "MODEL")]
+    student: String,
+    /// Fields that are not to be guessed: question=prompt,answer=target,id=key, or some of these (problems.fields)
+    #[arg(long, value_name = "question=…,answer=…", value_parser = fields)]
+    fields: Option<std::vec::Vec<(String, String)>>,
+}
+
+impl Init {
+    /// What is asked for; the recipe goes where `--out` says.
+    pub fn ask(self, shared: &super::Shared, columns: usize) -> init::Ask {
+        init::Ask {
+            problems: self.problems,
+            teacher: self.teacher,
+            student: self.student,
+            fields: self.fields.unwrap_or_default(),
+            out: shared.run.clone(),
+            force: shared.force,
+            json: shared.json,
+            columns,
+        }
     }
 }
 
@@ -308,6 +342,12 @@ fn put<T: Clone + Into<Value>>(table: &mut Table, key: &str, value: &Option<T>) 
 
 fn text(path: &Path) -> Result<Value> {
     Ok(Value::String(path.to_str().ok_or_else(|| anyhow!("{} is not valid UTF-8", path.display()))?.to_owned()))
+}
+
+/// A check as a recipe writes it: a name, or a table in TOML.
+fn check_value(text: &str) -> Value {
+    let table = || format!("x = {text}").parse::<Table>().ok()?.remove("x");
+    if text.trim_start().starts_with('{') { table().unwrap_or_else(|| text.into()) } else { text.into() }
 }
 
 fn is_recipe(path: &Path) -> bool {

@@ -266,6 +266,16 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     for task in recipe.evaluate.tasks.iter().filter(unknown).filter(|_| t.is_sound("evaluate")) {
         t.problem(format!("evaluate.{0}.file is missing: {0:?} would be measured on the problems that this recipe trains on", task.name));
     }
+    let pays = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(|phase| match &phase.method {
+        Method::Grpo(grpo) => grpo.reward == RewardPreset::Command,
+        Method::Sft(_) => false,
+    });
+    let commanded = matches!(recipe.problems.verify, Some(Check::Command(_)));
+    if (pays || recipe.sample.reward == RewardPreset::Command) && !commanded && t.is_sound("problems") {
+        t.problem(
+            "reward = \"command\" is what a program of yours pays: problems.verify must be { command = [\"python\", \"check.py\"] }".into(),
+        );
+    }
     let asks = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(Phase::is_grpo);
     if asks && recipe.problems.task.is_empty() && t.is_sound("problems") {
         t.problem("[problems] is missing: name a task or a file".into());
@@ -353,10 +363,7 @@ fn read_problems(t: &mut Table) -> Problems {
     } else if problems.file.is_none() && !known {
         t.problem(format!("{}: {:?} is not a task ({}) and no file is given", t.path("task"), problems.task, task_names()));
     } else if problems.file.is_some() && !known && !says_verify {
-        t.problem(format!(
-            "{} is missing: how are the answers of your own problems checked? (number, math, countdown, knights)",
-            t.path("verify")
-        ));
+        t.problem(format!("{} is missing: how are the answers of your own problems checked? ({})", t.path("verify"), Check::KNOWN));
     }
     problems
 }

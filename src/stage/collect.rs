@@ -288,7 +288,7 @@ mod tests {
             text: text.clone(),
             prompt: PromptStyle::Plain,
             params: SamplingParams::at(1.0, 4),
-            verifier: Rules { extraction: Extraction::Flexible },
+            verifier: Rules::new(Extraction::Flexible),
             reward: RewardPreset::Tiny,
         };
         let mut sampler = LocalSampler::new(&decoder, text, 1, 40).unwrap();

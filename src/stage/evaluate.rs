@@ -3,6 +3,7 @@
 use super::collect::{Collection, capacity, extends, slots};
 use super::models::{self, Loaded, Origin};
 use super::problems;
+use super::rules::{add_identity, rules};
 use super::run::{Run, Status, config};
 use super::{phase, sample};
 use crate::key::Key;
@@ -15,8 +16,8 @@ use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, SamplingParams};
 use crate::shard::{manifest, traces};
+use crate::tasks::Task;
 use crate::trace::{FinishReason, Group, Trace, Verdict};
-use crate::verify::Rules;
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -108,9 +109,14 @@ pub fn adopt(run: &Run, folder: &Path) -> Result<()> {
     let task = done["result"]["task"].as_str().with_context(|| format!("{} holds no evaluation", folder.display()))?.to_owned();
     if let Some(ours) = run.recipe.evaluate.tasks.iter().find(|t| task == t.name || task == format!("{}-sample", t.name)) {
         let said = &done["inputs"];
-        for (key, here) in
-            [("sampling", json!(ours.params)), ("prompt", json!(ours.prompt)), ("extraction", json!(run.recipe.problems.extraction))]
-        {
+        let own = task.parse::<Task>().is_err() && !task.ends_with("-sample");
+        let command = if own { rules(run)?.command.map(|command| command.identity()) } else { None };
+        for (key, here) in [
+            ("sampling", json!(ours.params)),
+            ("prompt", json!(ours.prompt)),
+            ("extraction", json!(run.recipe.problems.extraction)),
+            ("verify", json!(command)),
+        ] {
             let there = &said[key];
             config(if *there == here {
                 Ok(())
@@ -149,8 +155,10 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     let begin = Instant::now();
     let stage = format!("evaluation/{}-{}", candidate.name, task.name);
     let model = models::identity(run, &candidate.origin, candidate.role, candidate.model)?;
-    let extraction = run.recipe.problems.extraction;
-    let inputs = json!({"model": model, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
+    let verifier = rules(run)?;
+    let extraction = verifier.extraction;
+    let mut inputs = json!({"model": model, "sampling": task.params, "prompt": task.prompt, "extraction": extraction, "seed": run.seed()});
+    add_identity(&mut inputs, &verifier, problems);
     let extent = json!({"problems": problems::identity(problems), "n": task.n});
     let folder = run.folder(&stage);
     let mut status = run.status(&stage, &inputs, &extent)?;
@@ -166,7 +174,7 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
         text: text.clone(),
         prompt: task.prompt,
         params,
-        verifier: Rules { extraction },
+        verifier: verifier.clone(),
         reward: RewardPreset::SimplerlZoo,
     };
     let sampled = rollout(task.params.clone());

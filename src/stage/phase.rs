@@ -8,6 +8,7 @@ use super::examples::{cold_start, demonstrations};
 use super::filter;
 use super::models::{self, Loaded, Origin};
 use super::problems::{ProblemSet, evaluation};
+use super::rules::{add_identity, rules};
 use super::run::{Interrupted, Run, Status};
 use super::sample;
 use super::ui::interrupt_requested;
@@ -23,7 +24,6 @@ use crate::sampler::{LocalSampler, SamplingParams};
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
 use crate::trace::Trace;
 use crate::train::{Batch, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
-use crate::verify::Rules;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -172,10 +172,14 @@ impl Job<'_> {
                 json!({"cold_start": cold_start.corruption, "traces": cold_start.traces})
             }
             Data::Folder(folder) => json!({"folder": data_hash(folder)?}),
-            Data::Problems => json!({
-                "problems": ProblemSet::training(run, &self.stage)?.identity(),
-                "extraction": run.recipe.problems.extraction,
-            }),
+            Data::Problems => {
+                let problems = ProblemSet::training(run, &self.stage)?;
+                let mut data = json!({"problems": problems.identity(), "extraction": run.recipe.problems.extraction});
+                if let ProblemSet::Fixed { problems, .. } = &problems {
+                    add_identity(&mut data, &rules(run)?, problems);
+                }
+                data
+            }
         };
         let method = match &self.phase.method {
             Method::Sft(sft) => json!({"sft": sft.settings}),
@@ -228,12 +232,13 @@ impl Job<'_> {
             text: text.clone(),
             prompt: phase.prompt,
             params: SamplingParams::at(phase.temperature, phase.max_tokens),
-            verifier: Rules { extraction: self.run.recipe.problems.extraction },
+            verifier: rules(self.run)?,
             reward: phase.reward,
         };
         let positions = start.config().max_positions;
         let seen = problems.len().map_or_else(|| problems.first(256, ""), |_| problems.first(0, ""))?;
         let slack = if problems.len().is_some() { 0 } else { 32 };
+        rollout.verifier.ready(seen.iter().map(|problem| &**problem))?;
         let room = (capacity(&rollout, &seen, positions)? + slack).min(positions);
         let slots = slots(self.run, learner.decoder().config(), room)?;
         let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), slots, room)?;
@@ -394,7 +399,7 @@ fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: 
         text: text.clone(),
         prompt: task.prompt,
         params: SamplingParams::at(0.0, task.params.max_tokens),
-        verifier: Rules { extraction: job.run.recipe.problems.extraction },
+        verifier: rules(job.run)?,
         reward: RewardPreset::SimplerlZoo,
     };
     let room = capacity(&rollout, &problems, learner.decoder().config().max_positions)?;

@@ -198,7 +198,7 @@ impl Origin {
 /// Where a file is missing or cannot be read, or the recipe does not say how.
 pub fn load_training(settings: &Problems) -> Result<Loaded> {
     let task = settings.task.parse::<Task>().ok();
-    match (&settings.file, task, settings.verify) {
+    match (&settings.file, task, &settings.verify) {
         (Some(file), _, Some(check)) => tasks::read(file, Layout::Own { task: &settings.task, fields: &settings.fields, check }),
         (Some(file), Some(task), None) => tasks::read(file, Layout::Named(task)),
         (Some(_), None, None) => anyhow::bail!("problems.verify is missing"),
@@ -218,7 +218,7 @@ pub fn load_evaluation(settings: &Problems, task: &EvaluationTask) -> Result<Loa
         (file, None) => {
             let file = file.as_ref().or(settings.file.as_ref());
             let file = file.with_context(|| format!("problems.file is missing: where are the problems of {:?}?", task.name))?;
-            let check = settings.verify;
+            let check = settings.verify.as_ref();
             let check = check.with_context(|| format!("problems.verify is missing: how are the answers of {:?} checked?", task.name))?;
             tasks::read(file, Layout::Own { task: &task.name, fields: &settings.fields, check })
         }

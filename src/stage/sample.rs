@@ -3,13 +3,13 @@
 use super::collect::{Collection, capacity, extends, slots};
 use super::models::{self, Loaded};
 use super::problems::{Origin, ProblemSet, identity};
+use super::rules::{add_identity, rules};
 use super::run::{Run, Status};
 use crate::key::Key;
 use crate::publish;
 use crate::rollout::Rollout;
 use crate::sampler::LocalSampler;
 use crate::shard::Source;
-use crate::verify::Rules;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Instant;
@@ -25,7 +25,8 @@ pub fn stage(run: &Run) -> Result<()> {
     let settings = &run.recipe.sample;
     let problems = ProblemSet::training(run, "sample")?.first(settings.problems, "sample.problems")?;
     let model = models::identity(run, &origin, "teacher", teacher)?;
-    let inputs = json!({
+    let verifier = rules(run)?;
+    let mut inputs = json!({
         "model": model,
         "sampling": settings.params,
         "prompt": settings.prompt,
@@ -33,6 +34,7 @@ pub fn stage(run: &Run) -> Result<()> {
         "reward": settings.reward,
         "seed": run.seed(),
     });
+    add_identity(&mut inputs, &verifier, &problems);
     let extent = json!({"problems": identity(&problems), "n": settings.n});
     let mut status = run.status(FOLDER, &inputs, &extent)?;
     if status == Status::Extend && !extends(&run.folder(FOLDER), &problems, settings.n)? {
@@ -45,14 +47,10 @@ pub fn stage(run: &Run) -> Result<()> {
     if let Some(note) = Origin::training(&run.recipe.problems).note(&run.recipe.problems.task) {
         run.ui.say(&note);
     }
+    // Before weights are read, which may take long.
+    verifier.ready(problems.iter().map(|problem| &**problem))?;
     let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, teacher, &origin, "teacher")?;
-    let rollout = Rollout {
-        text,
-        prompt: settings.prompt,
-        params: settings.params.clone(),
-        verifier: Rules { extraction: run.recipe.problems.extraction },
-        reward: settings.reward,
-    };
+    let rollout = Rollout { text, prompt: settings.prompt, params: settings.params.clone(), verifier, reward: settings.reward };
     if settings.params.truncates() {
         run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
     }

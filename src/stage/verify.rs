@@ -2,6 +2,7 @@
 
 use super::config;
 use crate::problem::{Answer, Language, Problem, ProblemId};
+use crate::recipe::{Problems, Recipe};
 use crate::report::text;
 use crate::response::Response;
 use crate::sandbox::Options;
@@ -27,6 +28,17 @@ pub struct Judging {
     pub extraction: Extraction,
     /// Ask the second rule as well.
     pub audit: bool,
+}
+
+/// How stored traces are looked at again.
+pub struct Look {
+    /// Marked answers only, whatever the recipe says.
+    pub strict: bool,
+    pub audit: bool,
+    /// Traces that are printed of each list.
+    pub n: usize,
+    pub json: bool,
+    pub columns: usize,
 }
 
 /// What became of all lines.
@@ -186,8 +198,8 @@ fn judged(lines: &[String], before: usize, judging: Judging, code: &mut Option<C
 fn text_verdict(gold: &str, pred: &str, response: bool, judging: Judging) -> (Value, Value, Value, Value) {
     let opinion = if judging.audit { json!(audit::opinion(gold, pred, response)) } else { Value::Null };
     if response {
-        let problem = problem("pair", "pair", Answer::Math { text: gold.to_owned() });
-        let verdict = Rules { extraction: judging.extraction }.judge(&problem, &Response::parse(pred));
+        let problem = problem("pair", "pair", "", Answer::Math { text: gold.to_owned() });
+        let verdict = Rules::new(judging.extraction).judge(&problem, &Response::parse(pred));
         return (json!(verdict.is_correct()), json!(verdict.answer()), json!(verdict.reason().map(|r| &r.rule)), opinion);
     }
     let outcome = compare(gold, pred);
@@ -198,8 +210,15 @@ fn text_verdict(gold: &str, pred: &str, response: bool, judging: Judging) -> (Va
     (json!(outcome == Outcome::Equal), json!(pred.trim()), reason, opinion)
 }
 
-fn problem(id: &str, task: &str, answer: Answer) -> Problem {
-    Problem { id: ProblemId(id.to_owned()), task: task.to_owned(), question: String::new(), answer, language: Language::En, level: None }
+fn problem(id: &str, task: &str, question: &str, answer: Answer) -> Problem {
+    Problem {
+        id: ProblemId(id.to_owned()),
+        task: task.to_owned(),
+        question: question.to_owned(),
+        answer,
+        language: Language::En,
+        level: None,
+    }
 }
 
 /// A trace whose verdict is another one now, or on which the second rule disagrees.
@@ -211,17 +230,28 @@ struct Found {
     answer: String,
 }
 
-/// How the answers of a run are found: as its recipe says, for the run or a folder in it.
-pub fn extraction_of(path: &Path) -> Option<Extraction> {
+/// What the recipe of a run says of its problems, for the run or a folder in it.
+fn settings_of(path: &Path) -> Option<Problems> {
     let recipe = [path.join("recipe.toml"), path.join("../recipe.toml")].into_iter().find_map(|file| std::fs::read_to_string(file).ok())?;
-    Some(crate::recipe::Recipe::parse(&recipe, &[]).ok()?.problems.extraction)
+    Some(Recipe::parse(&recipe, &[]).ok()?.problems)
 }
 
 /// Judges the stored traces at `path` again: what changed, and with `audit` where the second rule disagrees and which references cannot be read.
 ///
 /// # Errors
 /// Where the traces cannot be read, or a program not run.
-pub fn shards(path: &Path, judging: Judging, shown: usize, json_wanted: bool, columns: usize) -> Result<String> {
+pub fn shards(path: &Path, look: &Look) -> Result<String> {
+    let settings = settings_of(path);
+    let path = &config(super::stored_shards(path))?;
+    let mut rules = match &settings {
+        Some(settings) => config(super::rules::of(settings))?,
+        None => Rules::new(Extraction::Flexible),
+    };
+    if look.strict {
+        rules.extraction = Extraction::Strict;
+    }
+    let check = settings.and_then(|settings| settings.verify);
+    let again = Again { rules, check, audit: look.audit };
     let mut rows = config(traces(path))?;
     let (mut n, mut unjudged, mut transitions) = (0, 0, BTreeMap::<(String, String), usize>::new());
     let (mut changed, mut disagreements) = (Vec::new(), Vec::new());
@@ -232,7 +262,7 @@ pub fn shards(path: &Path, judging: Judging, shown: usize, json_wanted: bool, co
         if batch.is_empty() {
             break;
         }
-        let judged: Vec<Option<(Verdict, Option<bool>)>> = batch.par_iter().map(|trace| again(trace, judging)).collect::<Result<_>>()?;
+        let judged: Vec<Option<(Verdict, Option<bool>)>> = batch.par_iter().map(|trace| again.judge(trace)).collect::<Result<_>>()?;
         for (trace, judged) in batch.into_iter().zip(judged) {
             n += 1;
             let (Some((now, opinion)), Some(stored)) = (judged, &trace.verdict) else {
@@ -255,21 +285,21 @@ pub fn shards(path: &Path, judging: Judging, shown: usize, json_wanted: bool, co
             if opinion.is_some_and(|same| same != now.is_correct()) {
                 disagreements.push(found(if opinion == Some(true) { "second rule: equal" } else { "second rule: different" }));
             }
-            if judging.audit
-                && let Answer::Math { text } = answer_of(&trace)
+            if look.audit
+                && let Answer::Math { text } = again.answer(&trace)
                 && let Some(why) = Reference::read(&text).unreadable()
             {
                 unread.insert(trace.problem.0.clone(), format!("{why}: {text}"));
             }
         }
     }
-    if json_wanted {
+    if look.json {
         let list = |all: &[Found]| -> Vec<Value> {
             all.iter().map(|f| json!({"id": f.id, "stored": f.stored, "now": f.now, "gold": f.gold, "answer": f.answer})).collect()
         };
         let moves: Vec<Value> = transitions.iter().map(|((a, b), n)| json!({"stored": a, "now": b, "traces": n})).collect();
         let all = json!({"traces": n, "without_verdict": unjudged, "verdicts": moves, "changed": list(&changed),
-            "audit": judging.audit.then(|| json!({"opinions": opinions, "disagreements": list(&disagreements), "unreadable_references": unread}))});
+            "audit": look.audit.then(|| json!({"opinions": opinions, "disagreements": list(&disagreements), "unreadable_references": unread}))});
         return Ok(serde_json::to_string_pretty(&all)? + "\n");
     }
     let mut out = format!("{}: {} traces judged again", path.display(), text::thousands(n - unjudged));
@@ -285,19 +315,19 @@ pub fn shards(path: &Path, judging: Judging, shown: usize, json_wanted: bool, co
             return;
         }
         out += &format!("\n{title}\n");
-        for f in all.iter().take(shown) {
-            out += &format!("{}\n", text::fit(&text::harmless(&format!("  {}  {} -> {}", f.id, f.stored, f.now)), columns));
+        for f in all.iter().take(look.n) {
+            out += &format!("{}\n", text::fit(&text::harmless(&format!("  {}  {} -> {}", f.id, f.stored, f.now)), look.columns));
             out += &format!(
                 "{}\n",
-                text::fit(&text::harmless(&format!("    reference {}   answer {}", one_line(&f.gold), one_line(&f.answer))), columns)
+                text::fit(&text::harmless(&format!("    reference {}   answer {}", one_line(&f.gold), one_line(&f.answer))), look.columns)
             );
         }
-        if all.len() > shown {
-            out += &format!("  and {} more (-n N shows more, --json all)\n", text::thousands(all.len() - shown));
+        if all.len() > look.n {
+            out += &format!("  and {} more (-n N shows more, --json all)\n", text::thousands(all.len() - look.n));
         }
     };
     list("changed", &changed);
-    if judging.audit {
+    if look.audit {
         list("the second rule disagrees", &disagreements);
         let no_opinion = n - unjudged - opinions;
         out += &format!(
@@ -307,8 +337,8 @@ pub fn shards(path: &Path, judging: Judging, shown: usize, json_wanted: bool, co
             text::thousands(disagreements.len()),
             text::thousands(unread.len())
         );
-        for (problem, why) in unread.iter().take(shown) {
-            out += &format!("{}\n", text::fit(&text::harmless(&format!("  {problem}  {}", one_line(why))), columns));
+        for (problem, why) in unread.iter().take(look.n) {
+            out += &format!("{}\n", text::fit(&text::harmless(&format!("  {problem}  {}", one_line(why))), look.columns));
         }
     }
     Ok(out)
@@ -318,30 +348,41 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn again(trace: &Trace, judging: Judging) -> Result<Option<(Verdict, Option<bool>)>> {
-    if trace.verdict.is_none() {
-        return Ok(None);
-    }
-    let problem = problem(&trace.problem.0, &trace.task, answer_of(trace));
-    let verdict = Rules { extraction: judging.extraction }.verify(&problem, &Response::parse(&trace.response))?;
-    let text = matches!(problem.answer, Answer::Math { .. } | Answer::Number { .. });
-    let opinion = if judging.audit && text { audit::opinion(&trace.gold, &trace.response, true) } else { None };
-    Ok(Some((verdict, opinion)))
+/// How stored traces are judged again.
+struct Again {
+    rules: Rules,
+    /// What the recipe says of the references; without it, their form tells.
+    check: Option<Check>,
+    audit: bool,
 }
 
-/// The reference of a stored trace: a trace keeps its text only, which each kind of reference is read back from.
-fn answer_of(trace: &Trace) -> Answer {
-    let gold = &trace.gold;
-    let check = if gold.contains(" from [") {
-        Check::Countdown
-    } else if gold.contains(" is a kn") {
-        Check::Knights
-    } else if gold.starts_with("{\"style\"") {
-        Check::Code
-    } else {
-        Check::Math
-    };
-    check.answer(gold).unwrap_or_else(|_| Answer::Math { text: gold.clone() })
+impl Again {
+    fn judge(&self, trace: &Trace) -> Result<Option<(Verdict, Option<bool>)>> {
+        if trace.verdict.is_none() {
+            return Ok(None);
+        }
+        let problem = problem(&trace.problem.0, &trace.task, &trace.question, self.answer(trace));
+        let verdict = self.rules.verify(&problem, &Response::parse(&trace.response))?;
+        let text = matches!(problem.answer, Answer::Math { .. } | Answer::Number { .. });
+        let opinion = if self.audit && text { audit::opinion(&trace.gold, &trace.response, true) } else { None };
+        Ok(Some((verdict, opinion)))
+    }
+
+    /// The reference of a stored trace, which keeps its text only.
+    fn answer(&self, trace: &Trace) -> Answer {
+        let gold = &trace.gold;
+        let by_form = if gold.contains(" from [") {
+            Check::Countdown
+        } else if gold.contains(" is a kn") {
+            Check::Knights
+        } else if gold.starts_with("{\"style\"") {
+            Check::Code
+        } else {
+            Check::Math
+        };
+        let check = self.check.as_ref().unwrap_or(&by_form);
+        check.answer(gold).unwrap_or_else(|_| Answer::Math { text: gold.clone() })
+    }
 }
 
 fn kind(verdict: &Verdict) -> &'static str {

@@ -6,14 +6,18 @@
 pub mod arithmetic;
 mod check;
 pub mod cold_start;
+mod command;
 pub mod countdown;
 pub mod countdown_start;
+pub mod detect;
 pub mod knights;
 pub mod number;
+pub mod pattern;
 mod read;
 mod row;
 
 pub use check::Check;
+pub use command::CommandLine;
 pub use read::{Fields, Layout, read};
 
 use crate::problem::Problem;

@@ -36,7 +36,7 @@ pub enum Layout<'a> {
     /// As the named task is published, or as its copies commonly name the same fields.
     Named(Task),
     /// The user's own; `task` is the name that ids and reports carry.
-    Own { task: &'a str, fields: &'a Fields, check: Check },
+    Own { task: &'a str, fields: &'a Fields, check: &'a Check },
 }
 
 /// Reads a JSONL file. Blank lines are skipped; line numbers in messages count from 1, in ids from 0.
@@ -60,8 +60,7 @@ pub(super) fn parse(mut input: impl BufRead, file: &str, layout: Layout) -> anyh
         if input.read_until(b'\n', &mut line).with_context(|| place.clone())? == 0 {
             break;
         }
-        let bytes = if line_idx == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
-        let bytes = bytes.trim_ascii();
+        let bytes = content(&line, line_idx);
         if bytes.is_empty() {
             continue;
         }
@@ -77,8 +76,14 @@ pub(super) fn parse(mut input: impl BufRead, file: &str, layout: Layout) -> anyh
     Ok(loaded)
 }
 
+/// What stands in a line, without white space around it and the mark that some editors put in front of a file.
+pub(super) fn content(line: &[u8], line_idx: usize) -> &[u8] {
+    let line = if line_idx == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    line.trim_ascii()
+}
+
 /// The id of one line, and its problem or why it has none.
-fn problem(line: &[u8], line_idx: usize, layout: Layout) -> anyhow::Result<(ProblemId, Result<Problem, String>)> {
+pub(super) fn problem(line: &[u8], line_idx: usize, layout: Layout) -> anyhow::Result<(ProblemId, Result<Problem, String>)> {
     let row = Row::parse(line)?;
     let (task, answer) = match layout {
         Layout::Named(task) => (task.name(), named_answer(&row, task)?),
@@ -121,7 +126,7 @@ fn named_answer(row: &Row, task: Task) -> anyhow::Result<Result<Answer, String>>
             .ok_or("the solution has no closed \\boxed{…}".to_owned())
             .and_then(|inner| Check::Math.answer(inner)));
     }
-    row.answer(task.check(), &ANSWERS)
+    row.answer(&task.check(), &ANSWERS)
 }
 
 /// Inside of the last `\boxed{…}`, braces balanced; `\{` and `\}` do not count.
@@ -160,7 +165,7 @@ fn size(answer: &Answer) -> Option<u8> {
     match answer {
         Answer::Countdown { numbers, .. } => u8::try_from(numbers.len()).ok(),
         Answer::Knights { names, .. } => u8::try_from(names.len()).ok(),
-        Answer::Number { .. } | Answer::Math { .. } | Answer::Code { .. } => None,
+        _ => None,
     }
 }
 
@@ -172,7 +177,7 @@ mod tests {
         parse(text.as_bytes(), "p.jsonl", Layout::Named(task))
     }
 
-    fn own(check: Check, fields: &Fields, text: &str) -> anyhow::Result<Loaded> {
+    fn own(check: &Check, fields: &Fields, text: &str) -> anyhow::Result<Loaded> {
         parse(text.as_bytes(), "p.jsonl", Layout::Own { task: "mine", fields, check })
     }
 
@@ -226,7 +231,7 @@ mod tests {
         let fields = Fields { question: "prompt".into(), answer: "target".into(), id: Some("key".into()) };
         let text =
             "\u{feff}{\"prompt\": \"几个?\", \"target\": 3, \"key\": \"a\"}\r\n\n{\"prompt\": \"q\", \"target\": \"about 3\", \"key\": 7}";
-        let loaded = own(Check::Number, &fields, text).expect("valid");
+        let loaded = own(&Check::Number, &fields, text).expect("valid");
         assert_eq!(loaded.problems.len(), 1);
         let p = &loaded.problems[0];
         assert_eq!((p.id.0.as_str(), p.language, p.task.as_str()), ("a", Language::Zh, "mine"));
@@ -234,14 +239,14 @@ mod tests {
         assert_eq!((unusable.place.as_str(), unusable.id.as_str()), ("p.jsonl:3", "mine/7"));
         assert!(unusable.reason.contains("about 3"), "{}", unusable.reason);
         let loaded =
-            own(Check::Math, &Fields::default(), "\n{\"question\": \"q\", \"answer\": \"x\", \"id\": \"ignored\"}\n").expect("valid");
+            own(&Check::Math, &Fields::default(), "\n{\"question\": \"q\", \"answer\": \"x\", \"id\": \"ignored\"}\n").expect("valid");
         assert_eq!(loaded.problems[0].id.0, "mine/1");
     }
 
     #[test]
     fn what_cannot_be_read_is_an_error_with_its_place() {
         let check = |text: &[u8], expect: &str| {
-            let layout = Layout::Own { task: "mine", fields: &Fields::default(), check: Check::Number };
+            let layout = Layout::Own { task: "mine", fields: &Fields::default(), check: &Check::Number };
             let error = format!("{:#}", parse(text, "p.jsonl", layout).expect_err("refused"));
             assert!(error.starts_with(expect), "{error}");
         };

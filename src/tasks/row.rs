@@ -35,6 +35,10 @@ impl Row {
         Ok(Self { fields, numbers })
     }
 
+    pub(super) fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     /// The first of `names` that the row has.
     pub(super) fn find(&self, names: &[&str]) -> Option<(&String, &Value)> {
         names.iter().find_map(|name| self.fields.get_key_value(*name))
@@ -87,13 +91,24 @@ impl Row {
         (0.0..=255.0).contains(&level).then(|| level.round() as u8)
     }
 
+    /// What a command is given as the reference: text and numbers as they are, anything else as JSON, nothing where no field is named.
+    fn anything(&self, names: &[&str]) -> anyhow::Result<String> {
+        if names == [""] {
+            return Ok(String::new());
+        }
+        match self.require(names)?.1 {
+            Value::String(_) | Value::Number(_) | Value::Null => self.reference(names),
+            other => Ok(other.to_string()),
+        }
+    }
+
     /// The answer under `check`: from the structured fields of its task where the row has them, else from the reference text in `names`.
     ///
     /// The inner error says why the reference is unusable.
     ///
     /// # Errors
     /// When a field is missing or has the wrong type.
-    pub(super) fn answer(&self, check: Check, names: &[&str]) -> anyhow::Result<Result<Answer, String>> {
+    pub(super) fn answer(&self, check: &Check, names: &[&str]) -> anyhow::Result<Result<Answer, String>> {
         match check {
             Check::Countdown if self.find(&["nums", "numbers"]).is_some() => self.countdown(),
             Check::Knights if self.find(&["names"]).is_some() => self.knights(),
@@ -102,6 +117,8 @@ impl Row {
                 structured @ (Value::Object(_) | Value::Array(_)) => Ok(check.answer(&structured.to_string())),
                 _ => Ok(check.answer(&self.reference(names)?)),
             },
+            Check::Command(_) => Ok(check.answer(&self.anything(names)?)),
+            _ if check.needs_no_reference() => Ok(check.answer("")),
             _ => Ok(check.answer(&self.reference(names)?)),
         }
     }
@@ -202,7 +219,7 @@ fn python_to_json(text: &str) -> String {
     text.replace('(', "[").replace(')', "]").replace('\'', "\"").replace(",]", "]")
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -248,19 +265,20 @@ mod tests {
         check("0e0", "0");
         let long = row(r#"{"id": 123456789012345678901234567890, "answer": 123456789012345678901234567890}"#);
         assert_eq!(long.id("id", "own").ok().as_deref(), Some("own/123456789012345678901234567890"));
-        let answer = long.answer(Check::Number, &["answer"]).expect("a number");
+        let answer = long.answer(&Check::Number, &["answer"]).expect("a number");
         assert_eq!(answer, Ok(Answer::Number { value: "123456789012345678901234567890".into() }));
     }
 
     #[test]
     fn knights_rows_are_proven() {
-        let check =
-            |json: &str, expect: Result<Vec<bool>, &str>| match (row(json).answer(Check::Knights, &["answer"]).expect("types fit"), expect)
-            {
-                (Ok(Answer::Knights { knights, .. }), Ok(expect)) => assert_eq!(knights, expect, "{json}"),
-                (Err(reason), Err(part)) => assert!(reason.contains(part), "{json}: {reason}"),
-                (got, _) => panic!("{json}: {got:?}"),
-            };
+        let check = |json: &str, expect: Result<Vec<bool>, &str>| match (
+            row(json).answer(&Check::Knights, &["answer"]).expect("types fit"),
+            expect,
+        ) {
+            (Ok(Answer::Knights { knights, .. }), Ok(expect)) => assert_eq!(knights, expect, "{json}"),
+            (Err(reason), Err(part)) => assert!(reason.contains(part), "{json}: {reason}"),
+            (got, _) => panic!("{json}: {got:?}"),
+        };
         let stored = |statements: &str, solution: &str| {
             format!(r#"{{"names": ["A", "B"], "solution_bool": {solution}, "statements": {statements}}}"#)
         };
@@ -281,9 +299,28 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_given_any_reference_and_a_pattern_of_the_recipe_needs_none() {
+        let command = Check::Command(crate::tasks::CommandLine::new(&["x"]));
+        for (json, expect) in [
+            (r#"{"answer": "a"}"#, "a"),
+            (r#"{"answer": 123456789012345678901234567890}"#, "123456789012345678901234567890"),
+            (r#"{"answer": {"b": [1, "c"]}}"#, r#"{"b":[1,"c"]}"#),
+            (r#"{"answer": [true]}"#, "[true]"),
+            (r#"{"answer": null}"#, ""),
+        ] {
+            let answer = row(json).answer(&command, &["answer"]).expect("a field");
+            assert_eq!(answer, Ok(Answer::Command { reference: expect.into() }), "{json}");
+        }
+        assert!(row("{}").answer(&command, &["answer"]).is_err());
+        assert_eq!(row("{}").answer(&command, &[""]).ok(), Some(Ok(Answer::Command { reference: String::new() })));
+        let pattern = Check::Regex(Some("a".into()));
+        assert_eq!(row("{}").answer(&pattern, &["answer"]).ok(), Some(Ok(Answer::Regex { pattern: "a".into() })));
+    }
+
+    #[test]
     fn wrong_types_are_errors() {
         let check = |json: &str, check: Check, part: &str| {
-            let error = format!("{:#}", row(json).answer(check, &["answer"]).expect_err(json));
+            let error = format!("{:#}", row(json).answer(&check, &["answer"]).expect_err(json));
             assert!(error.contains(part), "{json}: {error}");
         };
         check(r#"{"answer": ["1"]}"#, Check::Number, "field answer is a list, expected text or a number");

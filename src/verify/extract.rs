@@ -57,6 +57,21 @@ pub(super) fn explicit_or_all<'a>(response: &Response<'a>, extraction: Extractio
     }
 }
 
+/// Where an answer that is a text may stand: at the mark alone, or without one (flexible) what is stated in words, and the whole answer part.
+pub(super) fn text<'a>(response: &Response<'a>, extraction: Extraction) -> Result<Vec<Extracted<'a>>, Reason> {
+    if let Some(found) = marked(response)? {
+        return Ok(vec![found]);
+    }
+    if extraction == Extraction::Strict {
+        return Err(Reason::rule("no_answer"));
+    }
+    let stated = stated_sentence(response.answer).and_then(|text| extracted(response, text, RuleUsed::Stated).ok());
+    match (stated, extracted(response, response.answer, RuleUsed::AnswerPart)) {
+        (Some(stated), whole) => Ok([Some(stated), whole.ok()].into_iter().flatten().collect()),
+        (None, whole) => Ok(vec![whole?]),
+    }
+}
+
 /// The answer to a question for a number or an expression: marked, after `####`, or (flexible) stated in words, the last mathematics, the last number.
 pub(super) fn expression<'a>(response: &Response<'a>, extraction: Extraction) -> Result<Extracted<'a>, Reason> {
     if let Some(found) = marked(response)? {

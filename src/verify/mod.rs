@@ -6,19 +6,23 @@
 
 pub mod audit;
 pub mod code;
+mod command;
 mod countdown;
 mod expression;
 mod extract;
 mod knights;
 pub mod math;
 mod number;
+mod text;
 
+pub use command::Command;
 pub use expression::compare;
 pub use extract::Extraction;
 
 use crate::problem::{Answer, Problem};
 use crate::response::Response;
 use crate::trace::{Reason, Verdict};
+use std::sync::Arc;
 
 /// What could not be run, and so is no statement about the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,50 +35,89 @@ pub trait Verifier: Send + Sync {
     fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable>;
 }
 
+/// What a verifier says of a response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    /// What the user's own command pays for it, finite; rules pay nothing.
+    pub reward: Option<f64>,
+}
+
 /// The rule that belongs to each kind of reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Rules {
     pub extraction: Extraction,
+    /// The user's own program, for problems whose answers it decides.
+    pub command: Option<Arc<Command>>,
 }
 
 impl Rules {
-    /// The verdict, without the trait's error: rules need nothing but the text. Programs are not run here, and so undecided.
+    /// Rules alone.
+    pub const fn new(extraction: Extraction) -> Self {
+        Self { extraction, command: None }
+    }
+
+    /// The verdict, without the trait's error: rules need nothing but the text. Programs and commands are not run here, and so undecided.
     pub fn judge(&self, problem: &Problem, response: &Response) -> Verdict {
         let verdict = match &problem.answer {
             Answer::Number { value: gold } | Answer::Math { text: gold } => expression::judge(gold, response, self.extraction),
+            Answer::Exact { text } => text::exact(text, response, self.extraction),
+            Answer::Choice { letter } => expression::judge(letter.encode_utf8(&mut [0; 4]), response, self.extraction),
+            Answer::Regex { pattern } => text::regex(pattern, response, self.extraction),
             Answer::Countdown { numbers, target } => extract::explicit(response).map(|found| countdown::judge(numbers, *target, &found)),
             Answer::Knights { names, knights } => {
                 extract::explicit_or_all(response, self.extraction).and_then(|found| knights::judge(names, knights, &found))
             }
-            Answer::Code { .. } => Ok(Verdict::Undecided { reason: Reason::rule("not_run") }),
+            Answer::Code { .. } | Answer::Command { .. } => Ok(Verdict::Undecided { reason: Reason::rule("not_run") }),
         };
         verdict.unwrap_or_else(|reason| Verdict::NoAnswer { reason })
     }
-}
 
-impl Rules {
-    /// Opens what judging these problems takes beyond rules: the sandbox, where one of them asks for a program.
+    /// The verdict, and what the user's command pays.
+    ///
+    /// # Errors
+    /// As of [`Verifier::verify`].
+    pub fn judgement(&self, problem: &Problem, response: &Response) -> Result<Judgement, Unavailable> {
+        let verdict = match &problem.answer {
+            Answer::Command { reference } => return self.command()?.judge(problem, reference, response),
+            Answer::Code { .. } => code::Code::shared(self.extraction)?.verify(problem, response)?,
+            _ => self.judge(problem, response),
+        };
+        Ok(Judgement { verdict, reward: None })
+    }
+
+    fn command(&self) -> Result<&Command, Unavailable> {
+        self.command.as_deref().ok_or_else(|| Unavailable("these problems are decided by a command, and none is named here".into()))
+    }
+
+    /// Opens what judging these problems takes beyond rules: the sandbox, where one of them asks for a program; the user's command.
     ///
     /// # Errors
     /// Where it is not to be had, before anything is sampled.
-    pub fn ready<'a>(&self, mut problems: impl Iterator<Item = &'a Problem>) -> Result<(), Unavailable> {
-        let runs = problems.any(|problem| matches!(problem.answer, Answer::Code { .. }));
-        if runs { code::Code::shared(self.extraction).map(|_| ()) } else { Ok(()) }
+    pub fn ready<'a>(&self, problems: impl Iterator<Item = &'a Problem>) -> Result<(), Unavailable> {
+        let (mut runs, mut asks) = (false, false);
+        for problem in problems {
+            runs |= matches!(problem.answer, Answer::Code { .. });
+            asks |= matches!(problem.answer, Answer::Command { .. });
+        }
+        if runs {
+            code::Code::shared(self.extraction)?;
+        }
+        if asks { self.command()?.ready() } else { Ok(()) }
     }
 
-    /// What judged, for manifests: this program's rules, and how programs are confined where any were run.
+    /// What judged, for manifests: this program's rules, how programs are confined where any were run, and the user's command.
     pub fn name(&self) -> String {
         let rules = format!("rules {}", env!("CARGO_PKG_VERSION"));
-        code::Code::tier_in_use(self.extraction).map_or(rules.clone(), |tier| format!("{rules}, programs: {tier}"))
+        let tier = code::Code::tier_in_use(self.extraction).map(|tier| format!("programs: {tier}"));
+        let command = self.command.as_ref().map(|command| format!("command: {}", command.name()));
+        std::iter::once(rules).chain(tier).chain(command).collect::<Vec<_>>().join(", ")
     }
 }
 
 impl Verifier for Rules {
     fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable> {
-        match &problem.answer {
-            Answer::Code { .. } => code::Code::shared(self.extraction)?.verify(problem, response),
-            _ => Ok(self.judge(problem, response)),
-        }
+        self.judgement(problem, response).map(|judgement| judgement.verdict)
     }
 }
 

@@ -2,8 +2,8 @@ use super::*;
 use crate::problem::{Language, ProblemId};
 use std::time::{Duration, Instant};
 
-const STRICT: Rules = Rules { extraction: Extraction::Strict };
-const FLEXIBLE: Rules = Rules { extraction: Extraction::Flexible };
+const STRICT: Rules = Rules::new(Extraction::Strict);
+const FLEXIBLE: Rules = Rules::new(Extraction::Flexible);
 
 fn problem(answer: Answer) -> Problem {
     Problem { id: ProblemId("t/0".into()), task: "t".into(), question: String::new(), answer, language: Language::En, level: None }
@@ -34,8 +34,11 @@ fn told(rules: Rules, problem: &Problem, text: &str) -> String {
 }
 
 fn check(rules: Rules, problem: &Problem, rows: &[(&str, &str)]) {
-    let wrong: Vec<_> =
-        rows.iter().map(|(text, expect)| (text, told(rules, problem, text), expect)).filter(|(_, told, expect)| told != *expect).collect();
+    let wrong: Vec<_> = rows
+        .iter()
+        .map(|(text, expect)| (text, told(rules.clone(), problem, text), expect))
+        .filter(|(_, told, expect)| told != *expect)
+        .collect();
     assert!(wrong.is_empty(), "(text, told, expected): {wrong:#?}");
 }
 
@@ -264,7 +267,15 @@ fn hostile_text_gets_a_verdict_quickly() {
         "…1…".into(),
         "－１".into(),
     ];
-    let problems = [number("5"), problem(Answer::Math { text: many("{") }), countdown(), zoey()];
+    let problems = [
+        number("5"),
+        problem(Answer::Math { text: many("{") }),
+        countdown(),
+        zoey(),
+        problem(Answer::Exact { text: "A b".into() }),
+        problem(Answer::Choice { letter: 'J' }),
+        problem(Answer::Regex { pattern: "(x+x+)+y".into() }),
+    ];
     for text in &rows {
         for (problem, rules) in problems.iter().flat_map(|problem| [(problem, STRICT), (problem, FLEXIBLE)]) {
             let start = Instant::now();
@@ -276,6 +287,104 @@ fn hostile_text_gets_a_verdict_quickly() {
             assert!(start.elapsed() < Duration::from_secs(2), "{shown:?} took {:?}", start.elapsed());
         }
     }
+}
+
+#[test]
+fn exact_answers_are_the_same_text_white_space_aside() {
+    let york = problem(Answer::Exact { text: "New York".into() });
+    let marked = [
+        (r"\boxed{New York}", "correct New York"),
+        ("<answer> New\n  York </answer>", "correct New\n  York"),
+        (r"\boxed{new york}", "wrong different_text new york"),
+        (r"\boxed{New York City}", "wrong different_text New York City"),
+        (r"\boxed{NewYork}", "wrong different_text NewYork"),
+        (r"\boxed{New York.}", "wrong different_text New York."),
+        (r"\boxed{} New York", "none empty_answer"),
+        ("<think>\\boxed{New York}", "none think_open"),
+        (r"\boxed{Paris} so the answer is New York", "wrong different_text Paris"),
+    ];
+    check(STRICT, &york, &marked);
+    check(FLEXIBLE, &york, &marked);
+    check(STRICT, &york, &[("New York", "none no_answer"), ("The answer is New York.", "none no_answer")]);
+    check(
+        FLEXIBLE,
+        &york,
+        &[
+            ("<think>Paris?</think>\nNew York\n", "correct New York"),
+            ("The answer is New York.", "correct New York"),
+            ("The answer is: **New York**", "correct New York"),
+            ("The answer is not New York.", "wrong different_text not New York"),
+            ("The answer is New York or Paris", "wrong different_text New York or Paris"),
+            ("I went to New York", "wrong different_text I went to New York"),
+            ("", "none empty_answer"),
+        ],
+    );
+    let sentence = problem(Answer::Exact { text: "My answer is no.".into() });
+    check(FLEXIBLE, &sentence, &[("My answer is no.", "correct My answer is no."), ("no.", "wrong different_text no.")]);
+}
+
+#[test]
+fn choices_are_letters_wherever_they_are_meant() {
+    let c = problem(Answer::Choice { letter: 'C' });
+    let marked = [
+        (r"\boxed{C}", "correct C"),
+        (r"\boxed{c}", "correct c"),
+        (r"\boxed{(C)}", "correct (C)"),
+        (r"\boxed{\text{C}}", r"correct \text{C}"),
+        (r"\boxed{\textbf{(C)}\ 42}", r"correct \textbf{(C)}\ 42"),
+        ("<answer>C. a cat</answer>", "correct C. a cat"),
+        (r"\boxed{B}", "wrong different_choice B"),
+        ("<answer>(D) a cat</answer>", "wrong different_choice (D) a cat"),
+        ("<think>C</think>", "none no_answer"),
+        ("<think>C", "none think_open"),
+    ];
+    check(STRICT, &c, &marked);
+    check(STRICT, &c, &[("The answer is C.", "none no_answer")]);
+    check(
+        FLEXIBLE,
+        &c,
+        &[
+            ("The answer is C.", "correct C"),
+            ("The correct answer is (C) because A is too small.", "correct (C)"),
+            ("So the answer is B.", "wrong different_choice B"),
+            ("I choose (C).", "correct C"),
+        ],
+    );
+    for text in [r"\boxed{C or D}", r"\boxed{A, B, C}", "The answer is C or D.", "The answer is not C.", r"\boxed{Cat}", r"\boxed{C+1}"] {
+        assert!(!told(FLEXIBLE, &c, text).starts_with("correct"), "{text}: {}", told(FLEXIBLE, &c, text));
+    }
+}
+
+#[test]
+fn patterns_match_the_answer_as_a_whole() {
+    let km = problem(Answer::Regex { pattern: r"(?i)(\d+) ?(km|kilometres?)".into() });
+    let marked = [
+        (r"\boxed{12 km}", "correct 12 km"),
+        ("<answer>12KM</answer>", "correct 12KM"),
+        (r"\boxed{12 km or so}", "wrong no_match 12 km or so"),
+        (r"\boxed{about 12 km}", "wrong no_match about 12 km"),
+        (r"\boxed{12}", "wrong no_match 12"),
+        ("12 km", "none no_answer"),
+    ];
+    check(STRICT, &km, &marked);
+    check(
+        FLEXIBLE,
+        &km,
+        &[
+            ("12 km", "correct 12 km"),
+            ("The answer is 12 km.", "correct 12 km"),
+            ("It is 12 km.", "wrong no_match It is 12 km."),
+            ("12\nkm", "wrong no_match 12\nkm"),
+        ],
+    );
+    // Hostile to engines that go back.
+    let nested = problem(Answer::Regex { pattern: "(a*)*b".into() });
+    let text = format!("<answer>{}</answer>", "a".repeat(4000));
+    assert!(told(STRICT, &nested, &text).starts_with("wrong no_match a"));
+    let long = format!("<answer>{}</answer>", "a".repeat(5000));
+    assert_eq!(told(STRICT, &nested, &long), "none answer_too_long");
+    let none = problem(Answer::Regex { pattern: "a)|(b".into() });
+    check(STRICT, &none, &[("<answer>a</answer>", "undecided no_pattern"), (r"\boxed{a}", "undecided no_pattern")]);
 }
 
 #[test]

@@ -11,4 +11,5 @@ mod plan;
 mod real;
 mod recipes;
 mod resume;
+mod rules;
 mod verify;

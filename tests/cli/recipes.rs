@@ -10,11 +10,14 @@ fn help_lists_the_commands_that_exist() {
     let listed = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
     let entries = listed.filter(|l| l.starts_with("  ") && !l.starts_with("   "));
     let names: Vec<&str> = entries.filter_map(|l| l.split_whitespace().next()).collect();
-    assert_eq!(names, ["run", "train-teacher", "sample", "filter", "train-student", "evaluate", "show", "verify", "doctor", "help"]);
+    assert_eq!(
+        names,
+        ["run", "init", "train-teacher", "sample", "filter", "train-student", "evaluate", "show", "verify", "doctor", "help"]
+    );
     for name in &names {
         place.distill(&format!("help {name}")).ok();
     }
-    for name in ["init", "fetch", "export"] {
+    for name in ["fetch", "export"] {
         assert!(!help.contains(&format!("  {name} ")), "{name} is in the help");
         place.distill(name).exits(2);
     }

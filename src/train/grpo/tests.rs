@@ -91,7 +91,7 @@ fn phase<T>(settings: &GrpoSettings, reward: RewardPreset, work: impl FnOnce(&Gr
         text: text.clone(),
         prompt: PromptStyle::Plain,
         params: SamplingParams::at(1.0, 12),
-        verifier: Rules { extraction: Extraction::Flexible },
+        verifier: Rules::new(Extraction::Flexible),
         reward,
     };
     let problems: Vec<Arc<Problem>> = (0..5).map(|n| Arc::new(arithmetic::problem(key, "train", n))).collect();

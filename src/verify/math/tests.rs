@@ -28,7 +28,7 @@ fn is_equal(gold: &str, pred: &str, response: bool) -> bool {
         language: Language::En,
         level: None,
     };
-    Rules { extraction: Extraction::Flexible }.judge(&problem, &Response::parse(pred)).is_correct()
+    Rules::new(Extraction::Flexible).judge(&problem, &Response::parse(pred)).is_correct()
 }
 
 /// Cases of one kind, and those whose verdict is not the expected one.
