@@ -6,6 +6,7 @@ use crate::hub;
 use crate::publish::Busy;
 use crate::recipe::{Draft, Recipe, TINY, check_pair};
 use crate::report;
+use crate::sampler::Refused;
 use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
 use crate::verify::Unavailable;
 use anyhow::{Context, Result, anyhow};
@@ -115,14 +116,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked or for now without network, 78 recipe or environment, 143 stopped on request.
+/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked, or for now without network or server, 78 recipe or environment, 143 stopped on request.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() || error.is::<hub::Stopped>() {
         stage::complain(&std::env::args().map(|argument| quoted(&argument)).collect::<Vec<_>>().join(" "));
         143
     } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) || error.is::<hub::Temporary>() {
         75
-    } else if error.is::<ConfigError>() || error.is::<Busy>() || error.is::<Unavailable>() {
+    } else if error.is::<ConfigError>() || error.is::<Refused>() || error.is::<Busy>() || error.is::<Unavailable>() {
         78
     } else {
         1

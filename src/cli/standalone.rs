@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys of the recipe that flags give, for messages.
-const FLAGS: [(&str, &str); 17] = [
+const FLAGS: [(&str, &str); 18] = [
     ("problems.file", "--problems"),
     ("problems.task", "--task"),
     ("problems.fields", "--fields"),
     ("problems.verify", "--verify"),
     ("teacher.model", "--teacher"),
+    ("teacher.name", "--teacher-model"),
     ("student.model", "--student"),
     ("evaluate.tasks", "--tasks"),
     ("sample.n", "-n"),
@@ -146,9 +147,13 @@ pub struct Sample {
     /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["teacher", "ProblemFlags", "SamplingFlags"])]
     recipe: Option<PathBuf>,
-    /// Folder or Hub id of the teacher (teacher.model)
+    /// Folder or Hub id of the teacher, or the address of an OpenAI-compatible server such as http://host:8000/v1 (teacher.model); its key is taken from
+    /// DISTILL_API_KEY, else OPENAI_API_KEY
     #[arg(long, value_name = "MODEL", required_unless_present = "recipe")]
     teacher: Option<String>,
+    /// Which of the server's models (teacher.name)
+    #[arg(long, value_name = "NAME", requires = "teacher")]
+    teacher_model: Option<String>,
     #[command(flatten)]
     problems: ProblemFlags,
     #[command(flatten)]
@@ -159,7 +164,9 @@ impl Sample {
     pub fn recipe(&self) -> Result<Draft> {
         recipe_or(&self.recipe, "sample", |recipe| {
             let teacher = self.teacher.as_ref().context("sample needs a RECIPE or --teacher MODEL")?;
-            recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
+            let mut table = model(teacher, "teacher")?;
+            put(&mut table, "name", &self.teacher_model);
+            recipe.insert("teacher".into(), table.into());
             recipe.insert("sample".into(), self.sampling.table().into());
             self.problems.add(recipe)
         })
@@ -236,9 +243,12 @@ pub struct Evaluate {
     /// Folder, Hub id or run directory of the student (student.model)
     #[arg(long, value_name = "MODEL", required_unless_present_any = ["recipe", "teacher"])]
     student: Option<String>,
-    /// Folder, Hub id or run directory of the teacher, or a stored evaluation of it (teacher.model)
+    /// Folder, Hub id, run directory or server's address of the teacher, or a stored evaluation of it (teacher.model)
     #[arg(long, value_name = "MODEL")]
     teacher: Option<String>,
+    /// Which of the server's models (teacher.name)
+    #[arg(long, value_name = "NAME", requires = "teacher")]
+    teacher_model: Option<String>,
     /// Names of tasks, with commas (evaluate.tasks): gsm8k, math500, aime24, … are read from the folder DISTILL_DATA (gsm8k_test.jsonl, …), or are 20
     /// problems of our own where it is not set; arithmetic, countdown and knights are generated
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required_unless_present_any = ["recipe", "problems"])]
@@ -261,7 +271,9 @@ impl Evaluate {
                 recipe.insert("student".into(), model(student, "student")?.into());
             }
             if let Some(teacher) = self.teacher.as_ref().filter(|_| self.stored_evaluations().is_empty()) {
-                recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
+                let mut table = model(teacher, "teacher")?;
+                put(&mut table, "name", &self.teacher_model);
+                recipe.insert("teacher".into(), table.into());
             }
             let own = (self.tasks.is_empty() && self.problems.problems.is_some()).then(|| "own".to_owned());
             let tasks: Vec<Value> = self.tasks.iter().chain(&own).map(|t| Value::String(t.clone())).collect();

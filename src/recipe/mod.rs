@@ -17,7 +17,7 @@ use crate::filter::FilterSettings;
 use crate::model::Shape;
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
-use crate::sampler::SamplingParams;
+use crate::sampler::{Api, SamplingParams, check_url, is_url};
 use crate::tasks::cold_start::Corruption;
 use crate::tasks::{Check, Fields, Task};
 use crate::verify::Extraction;
@@ -74,8 +74,10 @@ pub struct ColdStart {
 /// A teacher or a student.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// A folder, a Hub id, or `fresh`.
+    /// A folder, a Hub id, `fresh`, or the address of a server.
     pub model: String,
+    /// Of a server: which of its models, and how it is asked.
+    pub served: Option<ServedModel>,
     /// Commit or tag of a Hub id.
     pub revision: Option<String>,
     /// Of a fresh model.
@@ -85,6 +87,14 @@ pub struct Model {
     pub template: TemplateOf,
     /// Longest sequence that is trained on, prompt included; 0 is what the model's positions allow.
     pub max_length: usize,
+}
+
+/// A model behind an OpenAI-compatible server.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ServedModel {
+    /// The server's name for it.
+    pub name: String,
+    pub api: Api,
 }
 
 /// Where a model's chat template comes from.
@@ -157,6 +167,12 @@ pub struct Execution {
     pub slots: usize,
     /// Tokens of a training micro-batch at most.
     pub micro_batch_tokens: usize,
+    /// Requests to a server under way at once.
+    pub requests: usize,
+    /// Seconds until a server must have answered one.
+    pub request_seconds: u64,
+    /// Seconds without any answer, until a server is given up for now.
+    pub patience_seconds: u64,
     /// Optimiser steps of SFT between two resumable states.
     pub save_steps: usize,
     /// Steps of GRPO between two resumable states; each takes as long as many of SFT.
@@ -244,6 +260,12 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if recipe.teacher.is_none() && t.is_sound("teacher") && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
         t.problem("student.template is \"teacher\", but [teacher] is missing".into());
     }
+    if recipe.teacher.as_ref().is_some_and(|m| m.served.is_some())
+        && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher)
+    {
+        t.problem("student.template is \"teacher\", but a teacher behind a server has no template here".into());
+    }
+    check_prompts(t, recipe);
     if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
         t.problem(format!("control: two controls are named {name:?}"));
     }
@@ -362,8 +384,11 @@ fn read_problems(t: &mut Table) -> Problems {
 }
 
 fn read_model(t: &mut Table) -> Model {
+    let model: String = t.required("model", "a folder, a Hub id, \"fresh\", or the address of a server");
+    let is_server = is_url(&model);
     let model = Model {
-        model: t.required("model", "a folder, a Hub id, or \"fresh\""),
+        served: read_served(t, &model),
+        model,
         revision: t.optional("revision"),
         shape: t.optional("shape"),
         template: t.or("template", TemplateOf::Own),
@@ -371,6 +396,10 @@ fn read_model(t: &mut Table) -> Model {
         phases: t.tables("phase", phases::read),
     };
     let fresh = model.is_fresh();
+    if is_server {
+        check_server(t, &model);
+        return model;
+    }
     if model.template == TemplateOf::Teacher && fresh {
         t.problem(format!("{}: a fresh model has the embedded tokenizer and its template", t.path("template")));
     }
@@ -381,6 +410,49 @@ fn read_model(t: &mut Table) -> Model {
         t.problem(format!("{}: it is for model = \"fresh\" only, a checkpoint has its own", t.path("shape")));
     }
     model
+}
+
+fn read_served(t: &mut Table, model: &str) -> Option<ServedModel> {
+    if !is_url(model) {
+        for key in ["name", "api"].into_iter().filter(|key| t.has(key)) {
+            t.problem(format!("{}: it is for a model behind a server's address only", t.path(key)));
+        }
+        t.pass_over(|key, _| ["name", "api"].contains(&key));
+        return None;
+    }
+    t.note(check_url(model).with_context(|| t.path("model")));
+    let served = ServedModel { name: t.required("name", "which of the server's models?"), api: t.or("api", Api::Chat) };
+    t.check("name", !served.name.is_empty() || !t.is_sound("name"), "the name of one of the server's models", "\"\"");
+    Some(served)
+}
+
+/// A model behind a server is sampled from and nothing else.
+fn check_server(t: &Table, model: &Model) {
+    if t.path("model").starts_with("student") {
+        t.problem(format!("{}: a model behind a server cannot be trained; name a folder or a Hub id", t.path("model")));
+    }
+    let given = [
+        ("phase", !model.phases.is_empty()),
+        ("shape", model.shape.is_some()),
+        ("revision", model.revision.is_some()),
+        ("max_length", model.max_length > 0),
+        ("template", model.template != TemplateOf::Own),
+    ];
+    for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+        t.problem(format!("{}: a model behind a server is used as it is", t.path(key)));
+    }
+}
+
+/// A server renders chats itself, so a prompt can open the response only where the text is ours.
+fn check_prompts(t: &Table, recipe: &Recipe) {
+    let is_chat = recipe.teacher.as_ref().and_then(|m| m.served.as_ref()).is_some_and(|served| served.api == Api::Chat);
+    let tasks = recipe.evaluate.tasks.iter().map(|task| (format!("evaluate.{}.prompt", task.name), task.prompt));
+    let prompts = std::iter::once(("sample.prompt".to_owned(), recipe.sample.prompt)).chain(tasks);
+    for (key, _) in prompts.filter(|(_, prompt)| is_chat && !prompt.prefill().is_empty()) {
+        t.problem(format!(
+            "{key}: it opens the response, which a chat with a server cannot; take plain or r1, or teacher.api = \"completion\""
+        ));
+    }
 }
 
 /// Other programs say -1 for "off"; here it is 0, and said so.
@@ -485,7 +557,15 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
 }
 
 fn default_execution() -> Execution {
-    Execution { slots: 128, micro_batch_tokens: 4096, save_steps: 100, grpo_save_steps: 20 }
+    Execution {
+        slots: 128,
+        micro_batch_tokens: 4096,
+        requests: 32,
+        request_seconds: 1800,
+        patience_seconds: 300,
+        save_steps: 100,
+        grpo_save_steps: 20,
+    }
 }
 
 fn read_execution(t: &mut Table) -> Execution {
@@ -493,6 +573,9 @@ fn read_execution(t: &mut Table) -> Execution {
     let execution = Execution {
         slots: t.or("slots", d.slots),
         micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
+        requests: t.optional("requests").unwrap_or(d.requests),
+        request_seconds: t.optional("request_seconds").unwrap_or(d.request_seconds),
+        patience_seconds: t.optional("patience_seconds").unwrap_or(d.patience_seconds),
         save_steps: t.or("save_steps", d.save_steps),
         grpo_save_steps: t.or("grpo_save_steps", d.grpo_save_steps),
     };
@@ -503,6 +586,11 @@ fn read_execution(t: &mut Table) -> Execution {
         ("grpo_save_steps", execution.grpo_save_steps),
     ] {
         t.check(key, value > 0, "at least 1", value);
+    }
+    let (requests, seconds) = (execution.requests, [execution.request_seconds, execution.patience_seconds]);
+    t.check("requests", (1..=1024).contains(&requests), "from 1 to 1024", requests);
+    for (key, value) in ["request_seconds", "patience_seconds"].into_iter().zip(seconds) {
+        t.check(key, (1..=604_800).contains(&value), "from 1 to 604800, a week", value);
     }
     execution
 }

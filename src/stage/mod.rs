@@ -17,6 +17,7 @@ pub mod problems;
 mod run;
 pub mod sample;
 pub mod show;
+mod speaker;
 mod ui;
 
 pub use run::{ConfigError, Interrupted, Run, Status, config};

@@ -400,7 +400,7 @@ fn config_of(model: &Model) -> Option<Config> {
 fn downloads(recipe: &Recipe, stages: &[Stage]) -> Vec<String> {
     let models = [("teacher", &recipe.teacher), ("student", &recipe.student)];
     let used = models.into_iter().filter(|(role, _)| stages.iter().any(|s| s.is_open() && s.model == Some(role)));
-    let models = used.filter_map(|(_, model)| model.as_ref()).filter(|m| !m.is_fresh());
+    let models = used.filter_map(|(_, model)| model.as_ref()).filter(|m| !m.is_fresh() && m.served.is_none());
     let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), hub::Access::CACHE).is_err());
     let mut ids: Vec<String> = missing.map(|m| m.model.clone()).collect();
     ids.dedup();
