@@ -66,6 +66,8 @@ enum Command {
     Sample(standalone::Sample),
     /// Keep what is worth learning from in DIR/corpus, and the rest with its reasons in DIR/corpus/dropped
     Filter(standalone::Filter),
+    /// A model's opinions on traces, beside what the rules say, into DIR/judged
+    Judge(standalone::Judge),
     /// The student's phases
     TrainStudent(standalone::TrainStudent),
     /// Measure student and teacher on the same problems
@@ -190,6 +192,11 @@ fn dispatch(cli: Cli) -> Result<()> {
             let input = args.input();
             let job = Job { recipe: args.recipe()?, needs: Needs::Nothing, stages: &[stage::filter::FOLDER], show: Show::Funnel };
             job.go(&shared, |run| stage::filter::stage(run, input.as_deref()))
+        }
+        Command::Judge(args) => {
+            let show = Show::Folder(stage::judge::FOLDER);
+            let job = Job { recipe: args.recipe()?, needs: Needs::Nothing, stages: &[stage::judge::FOLDER], show };
+            job.go(&shared, |run| stage::judge::stage(run, &args.traces))
         }
         Command::TrainStudent(args) => {
             let train = |run: &Run| {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys of the recipe that flags give, for messages.
-const FLAGS: [(&str, &str); 18] = [
+const FLAGS: [(&str, &str); 22] = [
     ("problems.file", "--problems"),
     ("problems.task", "--task"),
     ("problems.fields", "--fields"),
@@ -17,6 +17,10 @@ const FLAGS: [(&str, &str); 18] = [
     ("teacher.model", "--teacher"),
     ("teacher.name", "--teacher-model"),
     ("student.model", "--student"),
+    ("judge.model", "--judge"),
+    ("judge.name", "--judge-model"),
+    ("judge.votes", "--votes"),
+    ("judge.traces", "--limit"),
     ("evaluate.tasks", "--tasks"),
     ("sample.n", "-n"),
     ("sample.temperature", "--temperature"),
@@ -204,6 +208,38 @@ impl Filter {
             let rules = ["correct", "finished", "exact_duplicate"];
             let table: Table = rules.into_iter().map(|rule| (rule.to_owned(), Value::Boolean(true))).collect();
             recipe.insert("filter".into(), table.into());
+            Ok(())
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct Judge {
+    /// Traces: a run directory, a folder of shards, a .jsonl or .jsonl.zst file
+    #[arg(value_name = "SHARDS")]
+    pub traces: PathBuf,
+    /// Folder or Hub id of the judge, or the address of an OpenAI-compatible server (judge.model)
+    #[arg(long, value_name = "MODEL")]
+    judge: String,
+    /// Which of the server's models (judge.name)
+    #[arg(long, value_name = "NAME")]
+    judge_model: Option<String>,
+    /// Opinions on each trace; more than half of them decide (judge.votes) [default: 3]
+    #[arg(long, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
+    votes: Option<u32>,
+    /// Traces at most, a random part of them (judge.traces) [default: 200]
+    #[arg(long, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
+    limit: Option<u32>,
+}
+
+impl Judge {
+    pub fn recipe(&self) -> Result<Draft> {
+        recipe_or(&None, "judge", |recipe| {
+            let mut table = model(&self.judge, "student")?;
+            put(&mut table, "name", &self.judge_model);
+            put(&mut table, "votes", &self.votes.map(i64::from));
+            put(&mut table, "traces", &self.limit.map(i64::from));
+            recipe.insert("judge".into(), table.into());
             Ok(())
         })
     }

@@ -41,7 +41,8 @@ pub fn changes(before: &toml::Table, after: &toml::Table) -> Vec<Change> {
             let show = |side: &BTreeMap<String, String>| side.get(key).cloned().unwrap_or_else(|| "absent".to_owned());
             let (before, after) = (show(&before), show(&after));
             // Where a server stands says nothing about its model, which has a name of its own.
-            let has_moved = key == "teacher.model" && [&before, &after].iter().all(|address| is_url(address.trim_matches('"')));
+            let has_moved = ["teacher.model", "judge.model"].contains(&key.as_str())
+                && [&before, &after].iter().all(|address| is_url(address.trim_matches('"')));
             let class = if has_moved { Class::Execution } else { class(key, bnpo) };
             Change { key: key.clone(), before, after, class }
         })

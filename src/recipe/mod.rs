@@ -5,19 +5,23 @@
 
 mod classes;
 mod draft;
+mod judged;
 mod phases;
+mod served;
 mod table;
 mod value;
 
 pub use classes::{Change, Class, changes};
 pub use draft::{Draft, check_pair};
+pub use judged::JudgeSettings;
 pub use phases::{Grpo, Method, Phase, Sft};
+pub use served::ServedModel;
 
 use crate::filter::FilterSettings;
 use crate::model::Shape;
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
-use crate::sampler::{Api, SamplingParams, check_url, is_url};
+use crate::sampler::{SamplingParams, is_url};
 use crate::tasks::cold_start::Corruption;
 use crate::tasks::{Check, Fields, Task};
 use crate::verify::Extraction;
@@ -41,6 +45,7 @@ pub struct Recipe {
     pub student: Option<Model>,
     pub controls: Vec<Control>,
     pub evaluate: Evaluate,
+    pub judge: Option<JudgeSettings>,
     pub execution: Execution,
     /// Everything above as it will be used, defaults filled in.
     pub resolved: toml::Table,
@@ -87,14 +92,6 @@ pub struct Model {
     pub template: TemplateOf,
     /// Longest sequence that is trained on, prompt included; 0 is what the model's positions allow.
     pub max_length: usize,
-}
-
-/// A model behind an OpenAI-compatible server.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct ServedModel {
-    /// The server's name for it.
-    pub name: String,
-    pub api: Api,
 }
 
 /// Where a model's chat template comes from.
@@ -225,6 +222,7 @@ fn read(t: &mut Table) -> Recipe {
             Control { name, data: t.or("data", ControlData::Unfiltered) }
         }),
         evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new() }),
+        judge: t.table("judge", judged::read),
         execution: t.table("execution", read_execution).unwrap_or_else(default_execution),
         resolved: toml::Table::new(),
     };
@@ -260,12 +258,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if recipe.teacher.is_none() && t.is_sound("teacher") && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
         t.problem("student.template is \"teacher\", but [teacher] is missing".into());
     }
-    if recipe.teacher.as_ref().is_some_and(|m| m.served.is_some())
-        && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher)
-    {
-        t.problem("student.template is \"teacher\", but a teacher behind a server has no template here".into());
-    }
-    check_prompts(t, recipe);
+    served::check_whole(t, recipe);
     if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
         t.problem(format!("control: two controls are named {name:?}"));
     }
@@ -387,7 +380,7 @@ fn read_model(t: &mut Table) -> Model {
     let model: String = t.required("model", "a folder, a Hub id, \"fresh\", or the address of a server");
     let is_server = is_url(&model);
     let model = Model {
-        served: read_served(t, &model),
+        served: served::read(t, &model),
         model,
         revision: t.optional("revision"),
         shape: t.optional("shape"),
@@ -397,7 +390,7 @@ fn read_model(t: &mut Table) -> Model {
     };
     let fresh = model.is_fresh();
     if is_server {
-        check_server(t, &model);
+        served::check(t, &model);
         return model;
     }
     if model.template == TemplateOf::Teacher && fresh {
@@ -410,49 +403,6 @@ fn read_model(t: &mut Table) -> Model {
         t.problem(format!("{}: it is for model = \"fresh\" only, a checkpoint has its own", t.path("shape")));
     }
     model
-}
-
-fn read_served(t: &mut Table, model: &str) -> Option<ServedModel> {
-    if !is_url(model) {
-        for key in ["name", "api"].into_iter().filter(|key| t.has(key)) {
-            t.problem(format!("{}: it is for a model behind a server's address only", t.path(key)));
-        }
-        t.pass_over(|key, _| ["name", "api"].contains(&key));
-        return None;
-    }
-    t.note(check_url(model).with_context(|| t.path("model")));
-    let served = ServedModel { name: t.required("name", "which of the server's models?"), api: t.or("api", Api::Chat) };
-    t.check("name", !served.name.is_empty() || !t.is_sound("name"), "the name of one of the server's models", "\"\"");
-    Some(served)
-}
-
-/// A model behind a server is sampled from and nothing else.
-fn check_server(t: &Table, model: &Model) {
-    if t.path("model").starts_with("student") {
-        t.problem(format!("{}: a model behind a server cannot be trained; name a folder or a Hub id", t.path("model")));
-    }
-    let given = [
-        ("phase", !model.phases.is_empty()),
-        ("shape", model.shape.is_some()),
-        ("revision", model.revision.is_some()),
-        ("max_length", model.max_length > 0),
-        ("template", model.template != TemplateOf::Own),
-    ];
-    for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-        t.problem(format!("{}: a model behind a server is used as it is", t.path(key)));
-    }
-}
-
-/// A server renders chats itself, so a prompt can open the response only where the text is ours.
-fn check_prompts(t: &Table, recipe: &Recipe) {
-    let is_chat = recipe.teacher.as_ref().and_then(|m| m.served.as_ref()).is_some_and(|served| served.api == Api::Chat);
-    let tasks = recipe.evaluate.tasks.iter().map(|task| (format!("evaluate.{}.prompt", task.name), task.prompt));
-    let prompts = std::iter::once(("sample.prompt".to_owned(), recipe.sample.prompt)).chain(tasks);
-    for (key, _) in prompts.filter(|(_, prompt)| is_chat && !prompt.prefill().is_empty()) {
-        t.problem(format!(
-            "{key}: it opens the response, which a chat with a server cannot; take plain or r1, or teacher.api = \"completion\""
-        ));
-    }
 }
 
 /// Other programs say -1 for "off"; here it is 0, and said so.

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod evaluate;
 mod examples;
 pub mod filter;
+pub mod judge;
 pub mod models;
 pub mod phase;
 pub mod plan;

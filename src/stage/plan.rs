@@ -257,6 +257,7 @@ impl Plan<'_> {
         let role = match role {
             "traces" => return self.sample(),
             "corpus" => return self.filter(),
+            "judged" => return Stage { name, what: "opinions of a model on traces".to_owned(), ..Stage::default() },
             "teacher" => "teacher",
             _ => "student",
         };

@@ -40,6 +40,10 @@ impl Speaker {
         Ok(Self { name, kind: Kind::Local { decoder: Box::new(decoder), text, hash } })
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its tokenizer and template; a server has them itself.
     pub fn text(&self) -> Option<Arc<Text>> {
         match &self.kind {
@@ -60,11 +64,16 @@ impl Speaker {
         }
     }
 
-    /// A sampler with room for attempts at these problems; a server is asked whether it has the model.
+    /// A sampler for attempts at these problems.
     pub fn sampler(self, run: &Run, model: &Model, rollout: &Rollout, problems: &[Arc<Problem>]) -> Result<Box<dyn Sampler>> {
+        self.sampler_for(run, model, &|positions| capacity(rollout, problems, positions))
+    }
+
+    /// A sampler with the room that is wanted of so many positions; a server is asked whether it has the model.
+    pub fn sampler_for(self, run: &Run, model: &Model, room: &dyn Fn(usize) -> Result<usize>) -> Result<Box<dyn Sampler>> {
         match self.kind {
             Kind::Local { decoder, text, .. } => {
-                let room = capacity(rollout, problems, decoder.config().max_positions)?;
+                let room = room(decoder.config().max_positions)?;
                 let slots = slots(run, decoder.config(), room)?;
                 Ok(Box::new(LocalSampler::fixed(*decoder, text, slots, room)?))
             }
@@ -76,7 +85,7 @@ impl Speaker {
                 let mut sampler = config(ServerSampler::new(endpoint, patience))?;
                 sampler.stop_when(interrupt_requested);
                 let positions = config(sampler.check())?.unwrap_or(usize::MAX);
-                capacity(rollout, problems, positions)?;
+                room(positions)?;
                 Ok(Box::new(sampler))
             }
         }

@@ -11,3 +11,4 @@ mod plan;
 mod real;
 mod recipes;
 mod resume;
+mod servers;
