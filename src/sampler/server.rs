@@ -166,7 +166,7 @@ impl ServerSampler {
         let begin = Instant::now();
         while let Some(left) = time.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
             if (self.stop)() {
-                bail!(Temporary("stopped while waiting for the server".into()));
+                bail!(Temporary("stopped while waiting for the server".into())); // the caller knows of the stop
             }
             std::thread::sleep(left.min(MOMENT));
         }
@@ -369,7 +369,7 @@ impl ServerSampler {
         let name = format!("problem {}, attempt {}", job.prompt.name, job.attempt);
         let (what, after) = match outcome {
             Ok(answer) => {
-                (desk.heard, desk.held) = (Instant::now(), None);
+                desk.heard = Instant::now();
                 desk.window = (desk.window + 1.0).min(self.patience.requests as f64);
                 self.usage.prefilled += answer.served.prompt_tokens;
                 self.usage.sampled += answer.served.completion_tokens;
@@ -400,7 +400,7 @@ impl ServerSampler {
             bail!(Temporary(format!("{what}, {} tries ({name}); what has come is kept, run the same command again later", job.tries)));
         }
         if let Some(after) = after {
-            desk.held = Some(Instant::now() + after.min(Duration::from_secs(600)));
+            desk.held = desk.held.max(Some(Instant::now() + after.min(Duration::from_secs(600))));
         }
         desk.later.push((Instant::now() + wait(self.patience.pause, job.key, job.tries, after), job));
         Ok(())

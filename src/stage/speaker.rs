@@ -84,7 +84,9 @@ impl Speaker {
                 let endpoint = Endpoint { base: model.model.clone(), model: served.name, api: served.api };
                 let mut sampler = config(ServerSampler::new(endpoint, patience))?;
                 sampler.stop_when(interrupt_requested);
-                let positions = config(sampler.check())?.unwrap_or(usize::MAX);
+                let checked = config(sampler.check());
+                run.check_interrupt()?;
+                let positions = checked?.unwrap_or(usize::MAX);
                 room(positions)?;
                 Ok(Box::new(sampler))
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const KEY: &str = "sk-test-secret";
 
-/// A server that boxes 4, whatever it is asked.
+/// A server that boxes 4, whatever it is asked; as a judge it finds every answer correct.
 #[derive(Default)]
 struct Server {
     /// Bodies of the requests for completions, and whether each was answered.
@@ -69,7 +69,10 @@ fn answer(mut stream: TcpStream, server: &Mutex<Server>) -> Option<()> {
             std::thread::sleep(Duration::from_secs(120));
             return None;
         }
-        let message = json!({"role": "assistant", "content": "<think>\n2 and 2 is 4.\n</think>\nIt is \\boxed{4}."});
+        let judges = server.asked.last().is_some_and(|(body, _)| body.to_string().contains("[reference "));
+        let opinion = r#"{"analysis": "as I see it", "verdict": "correct"}"#;
+        let content = if judges { opinion } else { "<think>\n2 and 2 is 4.\n</think>\nIt is \\boxed{4}." };
+        let message = json!({"role": "assistant", "content": content});
         json!({
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 11},
@@ -152,6 +155,35 @@ fn after_a_kill_nothing_that_was_answered_is_asked_again_wherever_the_server_sta
 }
 
 #[test]
+fn a_judge_stands_beside_the_rules_and_its_error_is_measured() {
+    let (place, (address, server)) = (with_problems(), serve(usize::MAX));
+    place.distill(&ask(&address, "--teacher-model teacher-7b")).ok();
+    let before = place.lines("out/traces");
+    let judge = format!("judge out --judge {address} --judge-model other --votes 3 --limit 20 --run judged --json");
+    let done = place.distill(&judge).ok().json();
+    let judged = place.traces("judged/judged");
+    assert_eq!((judged.len(), server.lock().expect("a lock").asked.len()), (20, 24 + 60));
+    let right = judged.iter().filter(|t| t.is_correct()).count() as u64;
+    let agreement = &done["counts"]["agreement"];
+    assert_eq!((&agreement["counts"]["both_correct"], &agreement["counts"]["judge_only"]), (&json!(right), &json!(20 - right)));
+    assert_eq!(
+        (agreement["share"].as_f64(), agreement["kappa"].as_f64()),
+        (Some(right as f64 / 20.0), Some(0.0)),
+        "it always says the same"
+    );
+    assert_eq!(done["counts"]["cost"], json!({"requests": 60, "prompt_tokens": 420, "completion_tokens": 660}));
+    for trace in &judged {
+        let opinion = &trace.other["judge"];
+        assert_eq!((&opinion["verdict"], &opinion["votes"], &opinion["analysis"]), (&json!(true), &json!(3), &json!("as I see it")));
+        assert!(!trace.rewards.contains_key("judge"), "rules have judged it");
+    }
+    assert_eq!(place.lines("out/traces"), before, "the rules' verdicts are as they were");
+    assert_eq!(place.json("judged/judged/manifest.json")["sources"][0]["sampling"]["judge"], json!({"model": "other", "votes": 3}));
+    place.distill(&judge).ok();
+    assert_eq!(server.lock().expect("a lock").asked.len(), 24 + 60, "what is judged costs nothing again");
+}
+
+#[test]
 fn what_a_server_cannot_do_is_said_with_the_remedy() {
     let (place, (address, _)) = (with_problems(), serve(0));
     let said = |more: &str| {
@@ -170,7 +202,7 @@ fn what_a_server_cannot_do_is_said_with_the_remedy() {
         78: error: max_tokens 8192 leaves no room for a prompt in the model's 4096 positions (max_position_embeddings)
     "#]]
     .assert_eq(&said("--teacher-model teacher-7b --set sample.max_tokens=8192"));
-    expect![[r#""#]].assert_eq(&said("--teacher-model teacher-7b --prompt r1-zero --set teacher.phase=[]"));
+    expect![[r#""#]].assert_eq(&said("--teacher-model teacher-7b --prompt r1-zero"));
     let closed = ask("http://127.0.0.1:9/v1", "--teacher-model x");
     let out = place.distill(&closed).exits(75);
     assert!(out.stderr.contains("http://127.0.0.1:9/v1 does not answer"), "{out:?}");
