@@ -7,7 +7,7 @@ mod common;
 
 use distill::key::Key;
 use distill::model::text::Text;
-use distill::sampler::{LocalSampler, Next, Prompt, SamplingParams};
+use distill::sampler::{LocalSampler, Next, Prompt, Sampler, SamplingParams};
 use std::sync::Arc;
 
 const PROMPT: usize = 16;
@@ -43,7 +43,7 @@ fn bench(options: &common::Options) {
             let prompts: Vec<Arc<Prompt>> = (0..batch)
                 .map(|index| {
                     let name = format!("row {index}");
-                    Arc::new(Prompt { index, tokens: bench.ids(&name, PROMPT), key: Key::new(5, &name), name })
+                    Arc::new(Prompt { index, text: String::new(), tokens: bench.ids(&name, PROMPT), key: Key::new(5, &name), name })
                 })
                 .collect();
             let params = SamplingParams::at(1.0, NEW);

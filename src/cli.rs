@@ -6,6 +6,7 @@ use crate::hub;
 use crate::publish::Busy;
 use crate::recipe::{Draft, Recipe, TINY, check_pair};
 use crate::report;
+use crate::sampler::Refused;
 use crate::stage::{self, ConfigError, Interrupted, Run, Ui, config};
 use crate::verify::{Extraction, Unavailable};
 use anyhow::{Context, Result, anyhow};
@@ -67,6 +68,8 @@ enum Command {
     Sample(standalone::Sample),
     /// Keep what is worth learning from in DIR/corpus, and the rest with its reasons in DIR/corpus/dropped
     Filter(standalone::Filter),
+    /// A model's opinions on traces, beside what the rules say, into DIR/judged
+    Judge(standalone::Judge),
     /// The student's phases
     TrainStudent(standalone::TrainStudent),
     /// Measure student and teacher on the same problems
@@ -137,14 +140,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked or for now without network, 78 recipe or environment, 143 stopped on request.
+/// 0 done, 1 failed, 2 wrong command line (clap's own), 75 locked, or for now without network or server, 78 recipe or environment, 143 stopped on request.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() || error.is::<hub::Stopped>() {
         stage::complain(&std::env::args().map(|argument| quoted(&argument)).collect::<Vec<_>>().join(" "));
         143
     } else if matches!(error.downcast_ref::<Busy>(), Some(Busy::Locked { .. })) || error.is::<hub::Temporary>() {
         75
-    } else if error.is::<ConfigError>() || error.is::<Busy>() || error.is::<Unavailable>() {
+    } else if error.is::<ConfigError>() || error.is::<Refused>() || error.is::<Busy>() || error.is::<Unavailable>() {
         78
     } else {
         1
@@ -212,6 +215,11 @@ fn dispatch(cli: Cli) -> Result<()> {
             let input = args.input();
             let job = Job { recipe: args.recipe()?, needs: Needs::Nothing, stages: &[stage::filter::FOLDER], show: Show::Funnel };
             job.go(&shared, |run| stage::filter::stage(run, input.as_deref()))
+        }
+        Command::Judge(args) => {
+            let show = Show::Folder(stage::judge::FOLDER);
+            let job = Job { recipe: args.recipe()?, needs: Needs::Nothing, stages: &[stage::judge::FOLDER], show };
+            job.go(&shared, |run| stage::judge::stage(run, &args.traces))
         }
         Command::TrainStudent(args) => {
             let train = |run: &Run| {

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod filter;
 pub mod hub;
+pub mod judge;
 pub mod key;
 pub mod lanes;
 pub mod measure;

@@ -9,7 +9,7 @@ use crate::model::text::Text;
 use crate::problem::Problem;
 use crate::response::Response;
 use crate::reward::{RewardPreset, score};
-use crate::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
+use crate::sampler::{Attempt, Next, Prompt, Sampler, SamplingParams, Served};
 use crate::trace::{Completion, FinishReason, LanguageShare, Message, Trace};
 use crate::verify::Rules;
 use anyhow::{Context, Result, ensure};
@@ -52,7 +52,7 @@ impl PromptStyle {
     }
 
     /// What the prompt already says of the response, where the chat template does not.
-    fn prefill(self) -> &'static str {
+    pub fn prefill(self) -> &'static str {
         match self {
             Self::Plain | Self::R1 => "",
             Self::R1Zero | Self::LogicRl => "<think>\n",
@@ -90,7 +90,8 @@ pub struct Judged {
 /// How attempts are prompted, sampled and judged.
 #[derive(Clone)]
 pub struct Rollout {
-    pub text: Arc<Text>,
+    /// Tokenizer and template of a model in this process; `None` where a server has them.
+    pub text: Option<Arc<Text>>,
     pub prompt: PromptStyle,
     pub params: SamplingParams,
     pub verifier: Rules,
@@ -100,7 +101,14 @@ pub struct Rollout {
 impl Rollout {
     /// The prompt of a question.
     pub fn render(&self, question: &str) -> Result<Rendered> {
-        render(&self.text, self.prompt, question)
+        match &self.text {
+            Some(text) => render(text, self.prompt, question),
+            None => {
+                let content = self.prompt.content(question)?;
+                let prefill = self.prompt.prefill().to_owned();
+                Ok(Rendered { text: format!("{content}{prefill}"), content, prefill, tokens: Vec::new() })
+            }
+        }
     }
 
     /// Samples and judges what `next` asks for, until it says `End`; `done` gets the attempts in the order in which they finish.
@@ -108,7 +116,7 @@ impl Rollout {
     /// Attempts at one problem should follow each other: its prompt is then computed once. Draws are keyed by `key`, problem and attempt.
     pub fn run(
         &self,
-        sampler: &mut LocalSampler,
+        sampler: &mut dyn Sampler,
         key: Key,
         next: &mut dyn FnMut() -> Result<Ask>,
         done: &mut dyn FnMut(Judged) -> Result<()>,
@@ -126,7 +134,7 @@ impl Rollout {
                         let rendered = self.render(&problem.question).with_context(|| format!("problem {}", problem.id))?;
                         let index = current.as_ref().map_or(0, |(p, _)| p.index + 1);
                         let (name, key) = (problem.id.0.clone(), key.name(&problem.id.0));
-                        let prompt = Arc::new(Prompt { index, name, tokens: rendered.tokens.clone(), key });
+                        let prompt = Arc::new(Prompt { index, name, text: rendered.text.clone(), tokens: rendered.tokens.clone(), key });
                         asked.insert(index, Asked { problem: problem.clone(), rendered: Arc::new(rendered), running: 0 });
                         current = Some((prompt.clone(), problem));
                         // Of the problems behind us only those with running attempts are still needed.
@@ -145,19 +153,21 @@ impl Rollout {
                 entry.running -= 1;
                 (entry.problem.clone(), entry.rendered.clone())
             };
-            done(self.judge(&problem, &rendered, attempt.attempt, attempt.completion)?)
+            done(self.judge(&problem, &rendered, attempt)?)
         };
         sampler.run(&self.params, &mut request, &mut finished)
     }
 
-    /// Turns a completion into a judged trace.
-    pub fn judge(&self, problem: &Problem, rendered: &Rendered, attempt: u32, completion: Completion) -> Result<Judged> {
-        let text = response_text(&self.text, rendered, &completion);
+    /// Turns an attempt into a judged trace.
+    fn judge(&self, problem: &Problem, rendered: &Rendered, attempt: Attempt) -> Result<Judged> {
+        let Attempt { attempt, completion, served, .. } = attempt;
+        let local = || Some((response_text(self.text.as_ref()?, rendered, &completion), Counts::of(rendered, &completion)));
+        let remote = |served: Served| (format!("{}{}", rendered.prefill, served.text), Counts::of_server(&served));
+        let (text, counts) = served.map(remote).or_else(local).context("tokens came without a tokenizer")?;
         let response = Response::parse(&text);
         // No verdict is no reward: what could not be run ends the stage, as the error that it is.
         let judgement = self.verifier.judgement(problem, &response).with_context(|| format!("problem {} cannot be judged", problem.id))?;
-        let (n, most) = (completion.tokens.len(), self.params.max_tokens);
-        let scored = score(self.reward, problem, &response, &judgement, completion.finish, n, most);
+        let scored = score(self.reward, problem, &response, &judgement, completion.finish, counts.completion, self.params.max_tokens);
         let verdict = judgement.verdict;
         let trace = Trace {
             id: Trace::id_of(&problem.id, attempt),
@@ -170,10 +180,10 @@ impl Rollout {
             answer: verdict.answer().map(str::to_owned),
             verdict: Some(verdict),
             rewards: scored.to_map(),
-            prompt_tokens: rendered.tokens.len(),
-            completion_tokens: completion.tokens.len(),
+            prompt_tokens: counts.prompt,
+            completion_tokens: counts.completion,
             finish: completion.finish,
-            logprob: Some(completion.logprobs.iter().map(|lp| f64::from(*lp)).sum()),
+            logprob: counts.logprob,
             language: LanguageShare { target: problem.language, share: measure::language::share(&text, problem.language) },
             source: 0,
             attempts: None,
@@ -182,6 +192,24 @@ impl Rollout {
             response: text,
         };
         Ok(Judged { trace, prompt: rendered.tokens.clone(), completion })
+    }
+}
+
+/// Tokens of an attempt, as counted by whoever has the tokenizer.
+struct Counts {
+    prompt: usize,
+    completion: usize,
+    logprob: Option<f64>,
+}
+
+impl Counts {
+    fn of(rendered: &Rendered, completion: &Completion) -> Self {
+        let logprob = completion.logprobs.iter().map(|lp| f64::from(*lp)).sum();
+        Self { prompt: rendered.tokens.len(), completion: completion.tokens.len(), logprob: Some(logprob) }
+    }
+
+    fn of_server(served: &Served) -> Self {
+        Self { prompt: served.prompt_tokens, completion: served.completion_tokens, logprob: served.logprob }
     }
 }
 
@@ -241,7 +269,7 @@ mod tests {
     #[test]
     fn an_unavailable_verifier_gives_no_trace_and_no_reward() {
         let rollout = Rollout {
-            text: Arc::new(Text::tiny()),
+            text: Some(Arc::new(Text::tiny())),
             prompt: PromptStyle::Plain,
             params: SamplingParams::at(1.0, 4),
             verifier: Rules::new(Extraction::Flexible),
@@ -258,7 +286,9 @@ mod tests {
         };
         let rendered = Rendered { content: "f".into(), text: "f".into(), prefill: "def f(): return 1".into(), tokens: vec![0] };
         let completion = Completion { tokens: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Stop };
-        let error = rollout.judge(&problem, &rendered, 0, completion).expect_err("nothing was run");
+        let prompt = Prompt { index: 0, name: "t/0".into(), text: String::new(), tokens: vec![0], key: Key::new(0, "t") };
+        let attempt = Attempt { prompt: Arc::new(prompt), attempt: 0, completion, served: None };
+        let error = rollout.judge(&problem, &rendered, attempt).expect_err("nothing was run");
         assert!(error.is::<Unavailable>(), "{error:#}");
         assert!(format!("{error:#}").starts_with("problem t/0 cannot be judged: verifier unavailable: "), "{error:#}");
         assert!(rollout.verifier.ready([&problem].into_iter()).is_err());

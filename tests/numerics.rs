@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor, safetensors};
 use distill::key::Key;
 use distill::model::text::Text;
 use distill::model::{self, Decoder, Packed, Parameter, Rows, Shape};
-use distill::sampler::{Attempt, LocalSampler, Next, Prompt, SamplingParams};
+use distill::sampler::{Attempt, LocalSampler, Next, Prompt, Sampler, SamplingParams};
 use distill::train::{AdamW, AdamWSettings, Decay, Example, Learner, Schedule, Seeds};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -365,7 +365,7 @@ fn sample(sampler: &mut LocalSampler, params: &SamplingParams, prompts: &[Arc<Pr
 fn prompts(text: &Text, n: usize) -> Vec<Arc<Prompt>> {
     let prompt = |index: usize| {
         let tokens = text.encode(&format!("<user>what is {}+{}<assistant>", index % 7, index)).unwrap();
-        Arc::new(Prompt { index, name: format!("p{index}"), tokens, key: Key::new(1, "sampler").number(index as u64) })
+        Arc::new(Prompt { index, name: format!("p{index}"), text: String::new(), tokens, key: Key::new(1, "sampler").number(index as u64) })
     };
     (0..n).map(prompt).collect()
 }

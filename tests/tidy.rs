@@ -15,7 +15,7 @@ const FLOORS: [(u8, &[&str]); 10] = [
     (8, &["stage"]),
     (7, &["recipe", "report"]),
     (6, &["train"]),
-    (5, &["rollout"]),
+    (5, &["rollout", "judge"]),
     (4, &["reward", "filter", "metric", "sampler"]),
     (3, &["verify", "measure", "shard", "model"]),
     (2, &["trace", "tasks", "response", "sandbox"]),

@@ -9,13 +9,18 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys of the recipe that flags give, for messages.
-const FLAGS: [(&str, &str); 17] = [
+const FLAGS: [(&str, &str); 22] = [
     ("problems.file", "--problems"),
     ("problems.task", "--task"),
     ("problems.fields", "--fields"),
     ("problems.verify", "--verify"),
     ("teacher.model", "--teacher"),
+    ("teacher.name", "--teacher-model"),
     ("student.model", "--student"),
+    ("judge.model", "--judge"),
+    ("judge.name", "--judge-model"),
+    ("judge.votes", "--votes"),
+    ("judge.traces", "--limit"),
     ("evaluate.tasks", "--tasks"),
     ("sample.n", "-n"),
     ("sample.temperature", "--temperature"),
@@ -180,9 +185,13 @@ pub struct Sample {
     /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["teacher", "ProblemFlags", "SamplingFlags"])]
     recipe: Option<PathBuf>,
-    /// Folder or Hub id of the teacher (teacher.model)
+    /// Folder or Hub id of the teacher, or the address of an OpenAI-compatible server such as http://host:8000/v1 (teacher.model); its key is taken from
+    /// DISTILL_API_KEY, else OPENAI_API_KEY
     #[arg(long, value_name = "MODEL", required_unless_present = "recipe")]
     teacher: Option<String>,
+    /// Which of the server's models (teacher.name)
+    #[arg(long, value_name = "NAME", requires = "teacher")]
+    teacher_model: Option<String>,
     #[command(flatten)]
     problems: ProblemFlags,
     #[command(flatten)]
@@ -193,7 +202,9 @@ impl Sample {
     pub fn recipe(&self) -> Result<Draft> {
         recipe_or(&self.recipe, "sample", |recipe| {
             let teacher = self.teacher.as_ref().context("sample needs a RECIPE or --teacher MODEL")?;
-            recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
+            let mut table = model(teacher, "teacher")?;
+            put(&mut table, "name", &self.teacher_model);
+            recipe.insert("teacher".into(), table.into());
             recipe.insert("sample".into(), self.sampling.table().into());
             self.problems.add(recipe)
         })
@@ -237,6 +248,38 @@ impl Filter {
 }
 
 #[derive(Args)]
+pub struct Judge {
+    /// Traces: a run directory, a folder of shards, a .jsonl or .jsonl.zst file
+    #[arg(value_name = "SHARDS")]
+    pub traces: PathBuf,
+    /// Folder or Hub id of the judge, or the address of an OpenAI-compatible server (judge.model)
+    #[arg(long, value_name = "MODEL")]
+    judge: String,
+    /// Which of the server's models (judge.name)
+    #[arg(long, value_name = "NAME")]
+    judge_model: Option<String>,
+    /// Opinions on each trace; more than half of them decide (judge.votes) [default: 3]
+    #[arg(long, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
+    votes: Option<u32>,
+    /// Traces at most, a random part of them (judge.traces) [default: 200]
+    #[arg(long, value_name = "N", value_parser = at_least_1(), allow_negative_numbers = true)]
+    limit: Option<u32>,
+}
+
+impl Judge {
+    pub fn recipe(&self) -> Result<Draft> {
+        recipe_or(&None, "judge", |recipe| {
+            let mut table = model(&self.judge, "student")?;
+            put(&mut table, "name", &self.judge_model);
+            put(&mut table, "votes", &self.votes.map(i64::from));
+            put(&mut table, "traces", &self.limit.map(i64::from));
+            recipe.insert("judge".into(), table.into());
+            Ok(())
+        })
+    }
+}
+
+#[derive(Args)]
 pub struct TrainStudent {
     /// A recipe (.toml); or give the flags below
     #[arg(conflicts_with_all = ["student", "traces"])]
@@ -270,9 +313,12 @@ pub struct Evaluate {
     /// Folder, Hub id or run directory of the student (student.model)
     #[arg(long, value_name = "MODEL", required_unless_present_any = ["recipe", "teacher"])]
     student: Option<String>,
-    /// Folder, Hub id or run directory of the teacher, or a stored evaluation of it (teacher.model)
+    /// Folder, Hub id, run directory or server's address of the teacher, or a stored evaluation of it (teacher.model)
     #[arg(long, value_name = "MODEL")]
     teacher: Option<String>,
+    /// Which of the server's models (teacher.name)
+    #[arg(long, value_name = "NAME", requires = "teacher")]
+    teacher_model: Option<String>,
     /// Names of tasks, with commas (evaluate.tasks): gsm8k, math500, aime24, … are read from the folder DISTILL_DATA (gsm8k_test.jsonl, …), or are 20
     /// problems of our own where it is not set; arithmetic, countdown and knights are generated
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required_unless_present_any = ["recipe", "problems"])]
@@ -295,7 +341,9 @@ impl Evaluate {
                 recipe.insert("student".into(), model(student, "student")?.into());
             }
             if let Some(teacher) = self.teacher.as_ref().filter(|_| self.stored_evaluations().is_empty()) {
-                recipe.insert("teacher".into(), model(teacher, "teacher")?.into());
+                let mut table = model(teacher, "teacher")?;
+                put(&mut table, "name", &self.teacher_model);
+                recipe.insert("teacher".into(), table.into());
             }
             let own = (self.tasks.is_empty() && self.problems.problems.is_some()).then(|| "own".to_owned());
             let tasks: Vec<Value> = self.tasks.iter().chain(&own).map(|t| Value::String(t.clone())).collect();

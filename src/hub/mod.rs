@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The network or the Hub is out of order: the same command may succeed later (exit code 75).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Temporary(String);
+pub struct Temporary(pub(crate) String);
 
 /// The person asked to stop during a download; what has arrived is kept (exit code 143).
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! What a change of the recipe means for a run that has begun.
 
+use crate::sampler::is_url;
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -38,7 +39,12 @@ pub fn changes(before: &toml::Table, after: &toml::Table) -> Vec<Change> {
         .filter(|key| before.get(*key) != after.get(*key))
         .map(|key| {
             let show = |side: &BTreeMap<String, String>| side.get(key).cloned().unwrap_or_else(|| "absent".to_owned());
-            Change { key: key.clone(), before: show(&before), after: show(&after), class: class(key, bnpo) }
+            let (before, after) = (show(&before), show(&after));
+            // Where a server stands says nothing about its model, which has a name of its own.
+            let has_moved = ["teacher.model", "judge.model"].contains(&key.as_str())
+                && [&before, &after].iter().all(|address| is_url(address.trim_matches('"')));
+            let class = if has_moved { Class::Execution } else { class(key, bnpo) };
+            Change { key: key.clone(), before, after, class }
         })
         .collect()
 }

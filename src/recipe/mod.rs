@@ -5,19 +5,23 @@
 
 mod classes;
 mod draft;
+mod judged;
 mod phases;
+mod served;
 mod table;
 mod value;
 
 pub use classes::{Change, Class, changes};
 pub use draft::{Draft, check_pair};
+pub use judged::JudgeSettings;
 pub use phases::{Grpo, Method, Phase, Sft};
+pub use served::ServedModel;
 
 use crate::filter::FilterSettings;
 use crate::model::Shape;
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
-use crate::sampler::SamplingParams;
+use crate::sampler::{SamplingParams, is_url};
 use crate::tasks::cold_start::Corruption;
 use crate::tasks::{Check, Fields, Task};
 use crate::verify::Extraction;
@@ -41,6 +45,7 @@ pub struct Recipe {
     pub student: Option<Model>,
     pub controls: Vec<Control>,
     pub evaluate: Evaluate,
+    pub judge: Option<JudgeSettings>,
     pub execution: Execution,
     /// Everything above as it will be used, defaults filled in.
     pub resolved: toml::Table,
@@ -74,8 +79,10 @@ pub struct ColdStart {
 /// A teacher or a student.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// A folder, a Hub id, or `fresh`.
+    /// A folder, a Hub id, `fresh`, or the address of a server.
     pub model: String,
+    /// Of a server: which of its models, and how it is asked.
+    pub served: Option<ServedModel>,
     /// Commit or tag of a Hub id.
     pub revision: Option<String>,
     /// Of a fresh model.
@@ -157,6 +164,12 @@ pub struct Execution {
     pub slots: usize,
     /// Tokens of a training micro-batch at most.
     pub micro_batch_tokens: usize,
+    /// Requests to a server under way at once.
+    pub requests: usize,
+    /// Seconds until a server must have answered one.
+    pub request_seconds: u64,
+    /// Seconds without any answer, until a server is given up for now.
+    pub patience_seconds: u64,
     /// Optimiser steps of SFT between two resumable states.
     pub save_steps: usize,
     /// Steps of GRPO between two resumable states; each takes as long as many of SFT.
@@ -209,6 +222,7 @@ fn read(t: &mut Table) -> Recipe {
             Control { name, data: t.or("data", ControlData::Unfiltered) }
         }),
         evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new() }),
+        judge: t.table("judge", judged::read),
         execution: t.table("execution", read_execution).unwrap_or_else(default_execution),
         resolved: toml::Table::new(),
     };
@@ -244,6 +258,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if recipe.teacher.is_none() && t.is_sound("teacher") && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
         t.problem("student.template is \"teacher\", but [teacher] is missing".into());
     }
+    served::check_whole(t, recipe);
     if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
         t.problem(format!("control: two controls are named {name:?}"));
     }
@@ -369,8 +384,11 @@ fn read_problems(t: &mut Table) -> Problems {
 }
 
 fn read_model(t: &mut Table) -> Model {
+    let model: String = t.required("model", "a folder, a Hub id, \"fresh\", or the address of a server");
+    let is_server = is_url(&model);
     let model = Model {
-        model: t.required("model", "a folder, a Hub id, or \"fresh\""),
+        served: served::read(t, &model),
+        model,
         revision: t.optional("revision"),
         shape: t.optional("shape"),
         template: t.or("template", TemplateOf::Own),
@@ -378,6 +396,10 @@ fn read_model(t: &mut Table) -> Model {
         phases: t.tables("phase", phases::read),
     };
     let fresh = model.is_fresh();
+    if is_server {
+        served::check(t, &model);
+        return model;
+    }
     if model.template == TemplateOf::Teacher && fresh {
         t.problem(format!("{}: a fresh model has the embedded tokenizer and its template", t.path("template")));
     }
@@ -492,7 +514,15 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
 }
 
 fn default_execution() -> Execution {
-    Execution { slots: 128, micro_batch_tokens: 4096, save_steps: 100, grpo_save_steps: 20 }
+    Execution {
+        slots: 128,
+        micro_batch_tokens: 4096,
+        requests: 32,
+        request_seconds: 1800,
+        patience_seconds: 300,
+        save_steps: 100,
+        grpo_save_steps: 20,
+    }
 }
 
 fn read_execution(t: &mut Table) -> Execution {
@@ -500,6 +530,9 @@ fn read_execution(t: &mut Table) -> Execution {
     let execution = Execution {
         slots: t.or("slots", d.slots),
         micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
+        requests: t.optional("requests").unwrap_or(d.requests),
+        request_seconds: t.optional("request_seconds").unwrap_or(d.request_seconds),
+        patience_seconds: t.optional("patience_seconds").unwrap_or(d.patience_seconds),
         save_steps: t.or("save_steps", d.save_steps),
         grpo_save_steps: t.or("grpo_save_steps", d.grpo_save_steps),
     };
@@ -510,6 +543,11 @@ fn read_execution(t: &mut Table) -> Execution {
         ("grpo_save_steps", execution.grpo_save_steps),
     ] {
         t.check(key, value > 0, "at least 1", value);
+    }
+    let (requests, seconds) = (execution.requests, [execution.request_seconds, execution.patience_seconds]);
+    t.check("requests", (1..=1024).contains(&requests), "from 1 to 1024", requests);
+    for (key, value) in ["request_seconds", "patience_seconds"].into_iter().zip(seconds) {
+        t.check(key, (1..=604_800).contains(&value), "from 1 to 604800, a week", value);
     }
     execution
 }

@@ -77,7 +77,7 @@ fn setup(report: &Report) -> String {
     let model = |model: &Model| {
         let phases: Vec<String> = model.phases.iter().map(Phase::name).map(code).collect();
         let then = if phases.is_empty() { ", used as it is".into() } else { format!(", then {}", phases.join(", ")) };
-        format!("{}{then}", code(&model.model))
+        format!("{}{then}", code(model.name.as_ref().unwrap_or(&model.model)))
     };
     let mut out = format!("- recipe {}, seed {}, distill {}\n", code(&report.recipe), setup.seed, plain(&report.version));
     if let Some(from) = setup.problems.as_ref().and_then(|problems| problems.file.as_ref().or(problems.task.as_ref())) {

@@ -81,8 +81,11 @@ pub struct Sample {
 /// A model and the trainings that it went through.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// A folder, a Hub id, or `fresh`.
+    /// A folder, a Hub id, `fresh`, or a server's address.
     pub model: String,
+    /// Of a server's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     #[serde(default, rename = "phase")]
     pub phases: Vec<Phase>,
 }

@@ -3,7 +3,9 @@
 //! A prompt is computed once for all attempts that follow each other on it. Every attempt's tokens come from its own key, so the batch it
 //! happens to share changes nothing.
 
-use super::choice::{Choice, SamplingParams, choose};
+use super::attempt::{Attempt, Next, Prompt, Sampler, Usage};
+use super::choice::{Choice, choose};
+use super::params::SamplingParams;
 use crate::key::Key;
 use crate::lanes;
 use crate::model::text::Text;
@@ -13,47 +15,6 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// What to continue, and the key its attempts draw under.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// Index of the problem in the caller's list.
-    pub index: usize,
-    /// Name for errors.
-    pub name: String,
-    pub tokens: Vec<u32>,
-    pub key: Key,
-}
-
-/// What the caller wants sampled next.
-pub enum Next {
-    Request {
-        prompt: Arc<Prompt>,
-        attempt: u32,
-    },
-    /// Nothing until a running attempt has ended.
-    Wait,
-    End,
-}
-
-/// One finished attempt.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    pub prompt: Arc<Prompt>,
-    pub attempt: u32,
-    pub completion: Completion,
-}
-
-/// What sampling has cost so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Prompt tokens computed, each prompt counted as often as it was computed.
-    pub prefilled: usize,
-    /// Steps of the whole batch.
-    pub steps: usize,
-    /// Tokens sampled.
-    pub sampled: usize,
-}
 
 /// Samples from a decoder in this process.
 pub struct LocalSampler {
@@ -116,69 +77,9 @@ impl LocalSampler {
         Ok(Self { model, stop_ids: text.stop_ids(), text, caches, capacity, usage: Usage::default(), stop: || false })
     }
 
-    /// Makes `run` return as soon as `stop` is true between two steps: running attempts are dropped, and can be sampled again to the same tokens.
-    pub fn stop_when(&mut self, stop: fn() -> bool) {
-        self.stop = stop;
-    }
-
-    pub fn usage(&self) -> Usage {
-        self.usage
-    }
-
     /// Room for one attempt, its prompt included.
     pub fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// Asks `next` for attempts until it says `End`, or `stop_when` says so, and gives each finished one to `done`, in the order in which they finish.
-    ///
-    /// A prompt that leaves no room is done at once with `Overflow`. Errors: logits that are not finite, or `Wait` while nothing runs.
-    pub fn run(
-        &mut self,
-        params: &SamplingParams,
-        next: &mut dyn FnMut() -> Result<Next>,
-        done: &mut dyn FnMut(Attempt) -> Result<()>,
-    ) -> Result<()> {
-        let mut free: Vec<usize> = (0..self.caches.iter().map(KvCache::slots).sum()).rev().collect();
-        let mut running: Vec<Running> = Vec::new();
-        let mut last: Option<(Arc<Prompt>, Prefix)> = None;
-        let mut ended = false;
-        let decoder = match &self.model {
-            Model::Following(decoder) => Arc::new(decoder.clone().for_sampling()?),
-            Model::Fixed(decoder) => decoder.clone(),
-        };
-        loop {
-            if (self.stop)() {
-                return Ok(());
-            }
-            let mut waiting = false;
-            let mut fresh = Vec::new();
-            while !ended && !waiting && fresh.len() < free.len() {
-                match next()? {
-                    Next::Request { prompt, attempt } if prompt.tokens.is_empty() || prompt.tokens.len() >= self.capacity => {
-                        let completion = Completion { tokens: vec![], logprobs: vec![], finish: FinishReason::Overflow };
-                        done(Attempt { prompt, attempt, completion })?;
-                    }
-                    Next::Request { prompt, attempt } => fresh.push((prompt, attempt)),
-                    Next::Wait => waiting = true,
-                    Next::End => ended = true,
-                }
-            }
-            let started = self.start(&decoder, fresh, &mut free, &mut last, params)?;
-            running.extend(started);
-            self.settle(&mut running, &mut free, params, done)?;
-            if running.is_empty() {
-                if ended {
-                    return Ok(());
-                }
-                if waiting {
-                    bail!("the sampler was told to wait while no attempt was running");
-                }
-                continue;
-            }
-            self.step(&decoder, &mut running, params)?;
-            self.settle(&mut running, &mut free, params, done)?;
-        }
     }
 
     /// Computes the prompts that are new, and starts an attempt with its first token in a slot for each request.
@@ -296,7 +197,7 @@ impl LocalSampler {
                     let r = running.swap_remove(i);
                     free.push(r.slot);
                     let completion = Completion { tokens: r.tokens, logprobs: r.logprobs, finish };
-                    done(Attempt { prompt: r.prompt, attempt: r.attempt, completion })?;
+                    done(Attempt { prompt: r.prompt, attempt: r.attempt, completion, served: None })?;
                 }
             }
         }
@@ -317,5 +218,66 @@ impl LocalSampler {
         let Some(longest) = stop.iter().map(String::len).max() else { return false };
         let tail = self.text.decode(&tokens[tokens.len().saturating_sub(longest + STOP_WINDOW)..]);
         stop.iter().any(|s| tail.contains(s.as_str()))
+    }
+}
+
+impl Sampler for LocalSampler {
+    /// # Errors
+    /// Logits that are not finite, or `Wait` while nothing runs.
+    fn run(
+        &mut self,
+        params: &SamplingParams,
+        next: &mut dyn FnMut() -> Result<Next>,
+        done: &mut dyn FnMut(Attempt) -> Result<()>,
+    ) -> Result<()> {
+        let mut free: Vec<usize> = (0..self.caches.iter().map(KvCache::slots).sum()).rev().collect();
+        let mut running: Vec<Running> = Vec::new();
+        let mut last: Option<(Arc<Prompt>, Prefix)> = None;
+        let mut ended = false;
+        let decoder = match &self.model {
+            Model::Following(decoder) => Arc::new(decoder.clone().for_sampling()?),
+            Model::Fixed(decoder) => decoder.clone(),
+        };
+        loop {
+            if (self.stop)() {
+                return Ok(());
+            }
+            let mut waiting = false;
+            let mut fresh = Vec::new();
+            while !ended && !waiting && fresh.len() < free.len() {
+                match next()? {
+                    Next::Request { prompt, attempt } if prompt.tokens.is_empty() || prompt.tokens.len() >= self.capacity => {
+                        let completion = Completion { tokens: vec![], logprobs: vec![], finish: FinishReason::Overflow };
+                        done(Attempt { prompt, attempt, completion, served: None })?;
+                    }
+                    Next::Request { prompt, attempt } => fresh.push((prompt, attempt)),
+                    Next::Wait => waiting = true,
+                    Next::End => ended = true,
+                }
+            }
+            let started = self.start(&decoder, fresh, &mut free, &mut last, params)?;
+            running.extend(started);
+            self.settle(&mut running, &mut free, params, done)?;
+            if running.is_empty() {
+                if ended {
+                    return Ok(());
+                }
+                if waiting {
+                    bail!("the sampler was told to wait while no attempt was running");
+                }
+                continue;
+            }
+            self.step(&decoder, &mut running, params)?;
+            self.settle(&mut running, &mut free, params, done)?;
+        }
+    }
+
+    /// Between two steps; what is sampled again has the same tokens.
+    fn stop_when(&mut self, stop: fn() -> bool) {
+        self.stop = stop;
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage
     }
 }

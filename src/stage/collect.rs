@@ -8,7 +8,7 @@ use crate::key::Key;
 use crate::model::{Config, KvCache};
 use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
-use crate::sampler::LocalSampler;
+use crate::sampler::Sampler;
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, Source, TokenRecord, Tokens, seal, traces};
 use crate::trace::Trace;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -66,7 +66,7 @@ pub(super) fn extends(sealed: &Path, problems: &[Arc<Problem>], attempts: u32) -
 
 impl Collection<'_> {
     /// Samples what is neither sealed nor journaled.
-    pub fn collect(&self, sampler: &mut LocalSampler) -> Result<Collected> {
+    pub fn collect(&self, sampler: &mut dyn Sampler) -> Result<Collected> {
         let index = index(self.problems);
         ensure!(index.len() == self.problems.len(), "two problems have the same id; ids name attempts and must be unique");
         let mut have = BTreeMap::new();
@@ -115,15 +115,17 @@ impl Collection<'_> {
             Ok(())
         };
         sampler.stop_when(interrupt_requested);
+        // An answer of a server was paid for, and may not come a second time.
+        let rows = if self.rollout.text.is_some() { JOURNAL_ROWS } else { 1 };
         let sampled = self.rollout.run(
             sampler,
             self.key,
             &mut || Ok(missing.next().map_or(Ask::End, |(p, attempt)| Ask::Attempt { problem: self.problems[p].clone(), attempt })),
             &mut |judged| {
-                tokens += judged.completion.tokens.len();
+                tokens += judged.trace.completion_tokens;
                 pending.push(entry(judged));
                 bar.inc(1);
-                if pending.len() >= JOURNAL_ROWS {
+                if pending.len() >= rows {
                     bar.set_message(format!("{:.0} tokens/s", tokens as f64 / begin.elapsed().as_secs_f64()));
                     flush(&mut pending, &mut places)?;
                 }
@@ -133,6 +135,7 @@ impl Collection<'_> {
         // What had ended before something failed is kept; the first failure is the one to tell.
         let flushed = flush(&mut pending, &mut places);
         bar.finish_and_clear();
+        sampler.remarks().into_iter().for_each(|remark| self.run.ui.say(remark));
         sampled.and(flushed)?;
         let sampled = sampler.usage().sampled - before;
         let new = places.keys().filter(|key| !have.contains_key(*key)).count();
@@ -202,8 +205,10 @@ fn place_of(index: &Index, trace: &Trace) -> Option<(usize, u32)> {
 
 /// A judged attempt as it is stored.
 pub(super) fn entry(judged: Judged) -> Entry {
-    let tokens = TokenRecord::new(judged.trace.id.clone(), judged.prompt, judged.completion.tokens, &judged.completion.logprobs);
-    Entry { trace: judged.trace, tokens: Some(tokens) }
+    let Judged { trace, prompt, completion } = judged;
+    // What a server has written has no token ids here.
+    let tokens = (!prompt.is_empty()).then(|| TokenRecord::new(trace.id.clone(), prompt, completion.tokens, &completion.logprobs));
+    Entry { trace, tokens }
 }
 
 /// Room that attempts at these problems need: the longest prompt and `max_tokens`, within the model's positions.
@@ -261,7 +266,7 @@ mod tests {
     use crate::recipe::Recipe;
     use crate::reward::RewardPreset;
     use crate::rollout::PromptStyle;
-    use crate::sampler::SamplingParams;
+    use crate::sampler::{LocalSampler, SamplingParams};
     use crate::tasks::arithmetic;
     use crate::verify::{Extraction, Rules};
 
@@ -285,7 +290,7 @@ mod tests {
         let recipe = Recipe::parse(include_str!("../../tests/support/tiny-tiny.toml"), &[]).unwrap();
         let run = Run::open(dir.path().join("run"), recipe, false, Ui::default()).unwrap();
         let rollout = Rollout {
-            text: text.clone(),
+            text: Some(text.clone()),
             prompt: PromptStyle::Plain,
             params: SamplingParams::at(1.0, 4),
             verifier: Rules::new(Extraction::Flexible),

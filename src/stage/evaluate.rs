@@ -1,11 +1,12 @@
 //! `evaluate`: each model of the run on the same held-out problems, sampled and greedy, into `evaluation/<model>-<task>/`.
 
-use super::collect::{Collection, capacity, extends, slots};
-use super::models::{self, Loaded, Origin};
+use super::collect::{Collection, extends};
+use super::models::{self, Origin};
+use super::phase;
 use super::problems;
 use super::rules::{add_identity, rules};
 use super::run::{Run, Status, config};
-use super::{phase, sample};
+use super::speaker::Speaker;
 use crate::key::Key;
 use crate::metric::{Outcome, ci95, maj_at_n, mean, share_ci95};
 use crate::problem::Problem;
@@ -14,7 +15,7 @@ use crate::recipe::{EvaluationTask, Model, Recipe};
 use crate::report::text::plain_json;
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
-use crate::sampler::{LocalSampler, SamplingParams};
+use crate::sampler::SamplingParams;
 use crate::shard::{manifest, traces};
 use crate::tasks::Task;
 use crate::trace::{FinishReason, Group, Trace, Verdict};
@@ -169,7 +170,8 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     if status == Status::Done {
         return Ok(publish::done(&folder)?.context("a stage that is done says so")?["result"].clone());
     }
-    let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, candidate.model, &candidate.origin, candidate.role)?;
+    let speaker = Speaker::open(run, candidate.model, &candidate.origin, candidate.role)?;
+    let text = speaker.text();
     let rollout = |params: SamplingParams| Rollout {
         text: text.clone(),
         prompt: task.prompt,
@@ -179,9 +181,8 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
     };
     let sampled = rollout(task.params.clone());
     let greedy = rollout(SamplingParams { stop: task.params.stop.clone(), ..SamplingParams::at(0.0, task.params.max_tokens) });
-    let room = capacity(&sampled, problems, decoder.config().max_positions)?;
-    let slots = slots(run, decoder.config(), room)?;
-    let mut sampler = LocalSampler::fixed(decoder, text.clone(), slots, room)?;
+    let sources = [&sampled, &greedy].map(|rollout| speaker.source(rollout, run));
+    let mut sampler = speaker.sampler(run, candidate.model, &sampled, problems)?;
     let key = Key::new(run.seed(), "evaluate").name(&candidate.name).name(&task.name);
     let extends = status == Status::Extend;
     let mut collect = |rollout: &Rollout, kind: &str, attempts: u32| {
@@ -197,13 +198,13 @@ pub fn measure(run: &Run, candidate: &Candidate, task: &EvaluationTask, problems
             sealed: extends.then_some(shards.as_path()),
             journal: &folder.join(format!("{kind}.journal")),
         }
-        .collect(&mut sampler)?;
-        Ok::<_, anyhow::Error>((collected, shards, sample::source(rollout, name.clone(), weights_hash.clone(), run)))
+        .collect(&mut *sampler)?;
+        Ok::<_, anyhow::Error>((collected, shards))
     };
     let parts = [("sampled", collect(&sampled, "sampled", task.n)?), ("greedy", collect(&greedy, "greedy", 1)?)];
     let mut result = Value::Null;
     publish::folder(&folder, |new| {
-        for (kind, (collected, shards, source)) in parts {
+        for ((kind, (collected, shards)), source) in parts.into_iter().zip(sources) {
             let inner = new.join(kind);
             std::fs::create_dir_all(&inner).with_context(|| format!("cannot make {}", inner.display()))?;
             collected.seal(&inner, extends.then_some(shards.as_path()), kind, source)?;

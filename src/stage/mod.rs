@@ -11,6 +11,7 @@ pub mod evaluate;
 mod examples;
 pub mod filter;
 pub mod init;
+pub mod judge;
 pub mod models;
 pub mod phase;
 pub mod plan;
@@ -19,6 +20,7 @@ mod rules;
 mod run;
 pub mod sample;
 pub mod show;
+mod speaker;
 mod ui;
 pub mod verify;
 

@@ -7,7 +7,7 @@ use crate::key::Key;
 use crate::model::text::Text;
 use crate::model::{self, Decoder};
 use crate::recipe::{Model, TemplateOf};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::Device;
 use serde_json::{Value, json};
 use sha2::Digest;
@@ -20,6 +20,8 @@ pub enum Origin {
     /// Random weights, with the embedded tokenizer.
     Fresh,
     Folder(PathBuf),
+    /// It is sampled from behind the address that the recipe names.
+    Server,
 }
 
 /// A model in memory.
@@ -36,6 +38,9 @@ pub struct Loaded {
 pub fn origin(run: &Run, model: &Model) -> Result<Origin> {
     if model.is_fresh() {
         return Ok(Origin::Fresh);
+    }
+    if model.served.is_some() {
+        return Ok(Origin::Server);
     }
     let access = hub::Access { offline: false, stopped: interrupt_requested, say: complain };
     if Path::new(&model.model).exists() {
@@ -58,6 +63,7 @@ pub fn origin(run: &Run, model: &Model) -> Result<Origin> {
 /// Opens a model; `role` names the draw of a fresh one.
 pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loaded> {
     match origin {
+        Origin::Server => config(Err(anyhow!("{role}: a model behind a server has no weights here"))),
         Origin::Fresh => {
             let shape = model.shape.as_ref().context("a fresh model has a shape")?;
             let text = Arc::new(Text::tiny());
@@ -99,6 +105,7 @@ fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
     let teacher = run.recipe.teacher.as_ref().context("a recipe that names its teacher's template has a teacher")?;
     Ok(Some(match origin(run, teacher)? {
         Origin::Fresh => Text::tiny(),
+        Origin::Server => return config(Err(anyhow!("student.template: a teacher behind a server has no template here"))),
         Origin::Folder(folder) => config(Text::from_folder(&folder))?,
     }))
 }
@@ -126,7 +133,11 @@ fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded
 /// What a model is, for a stage's inputs: of a folder the hash of weights, the numbers of its arithmetic, tokenizer, template and stop ids (a
 /// finished phase has it in its `DONE`), beside it those of the text half that it takes over; of a fresh one the draw that it is.
 pub fn identity(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result<Value> {
-    let Origin::Folder(folder) = origin else { return Ok(fresh(run, role, model)) };
+    let folder = match origin {
+        Origin::Fresh => return Ok(fresh(run, role, model)),
+        Origin::Server => return Ok(json!({"server": model.served})),
+        Origin::Folder(folder) => folder,
+    };
     let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
     if let Some(hash) = done.as_ref().and_then(|d| d["model_hash"].as_str()) {
         return Ok(hash.into());

@@ -11,6 +11,7 @@ use super::problems::{ProblemSet, evaluation};
 use super::rules::{add_identity, rules};
 use super::run::{Interrupted, Run, Status};
 use super::sample;
+use super::speaker;
 use super::ui::interrupt_requested;
 use crate::key::Key;
 use crate::model;
@@ -229,7 +230,7 @@ impl Job<'_> {
     fn grpo(&self, phase: &GrpoPhase, learner: &mut Learner, start: &model::Decoder, text: &Arc<Text>, state: &State) -> Result<Value> {
         let problems = ProblemSet::training(self.run, &self.stage)?;
         let rollout = Rollout {
-            text: text.clone(),
+            text: Some(text.clone()),
             prompt: phase.prompt,
             params: SamplingParams::at(phase.temperature, phase.max_tokens),
             verifier: rules(self.run)?,
@@ -260,7 +261,7 @@ impl Job<'_> {
         if !complete {
             bail!(Interrupted);
         }
-        let source = sample::source(&rollout, self.stage.clone(), String::new(), self.run);
+        let source = speaker::source(&rollout, self.stage.clone(), String::new(), self.run);
         let manifest = keeper.rollouts.seal(crate::shard::Source { weights_hash: None, ..source })?;
         let mut counts = json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()});
         if !missing.is_empty() {
@@ -396,7 +397,7 @@ fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: 
     let mut problems = evaluation(job.run, task)?;
     problems.truncate(PROBES);
     let rollout = Rollout {
-        text: text.clone(),
+        text: Some(text.clone()),
         prompt: task.prompt,
         params: SamplingParams::at(0.0, task.params.max_tokens),
         verifier: rules(job.run)?,

@@ -257,6 +257,7 @@ impl Plan<'_> {
         let role = match role {
             "traces" => return self.sample(),
             "corpus" => return self.filter(),
+            "judged" => return Stage { name, what: "opinions of a model on traces".to_owned(), ..Stage::default() },
             "teacher" => "teacher",
             _ => "student",
         };
@@ -400,7 +401,7 @@ fn config_of(model: &Model) -> Option<Config> {
 fn downloads(recipe: &Recipe, stages: &[Stage]) -> Vec<String> {
     let models = [("teacher", &recipe.teacher), ("student", &recipe.student)];
     let used = models.into_iter().filter(|(role, _)| stages.iter().any(|s| s.is_open() && s.model == Some(role)));
-    let models = used.filter_map(|(_, model)| model.as_ref()).filter(|m| !m.is_fresh());
+    let models = used.filter_map(|(_, model)| model.as_ref()).filter(|m| !m.is_fresh() && m.served.is_none());
     let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), hub::Access::CACHE).is_err());
     let mut ids: Vec<String> = missing.map(|m| m.model.clone()).collect();
     ids.dedup();

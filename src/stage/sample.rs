@@ -1,15 +1,14 @@
 //! `sample`: the teacher's attempts at the problems, verified, into `traces/`.
 
-use super::collect::{Collection, capacity, extends, slots};
-use super::models::{self, Loaded};
+use super::collect::{Collection, extends};
+use super::models;
 use super::problems::{Origin, ProblemSet, identity};
 use super::rules::{add_identity, rules};
 use super::run::{Run, Status};
+use super::speaker::Speaker;
 use crate::key::Key;
 use crate::publish;
 use crate::rollout::Rollout;
-use crate::sampler::LocalSampler;
-use crate::shard::Source;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Instant;
@@ -49,14 +48,14 @@ pub fn stage(run: &Run) -> Result<()> {
     }
     // Before weights are read, which may take long.
     verifier.ready(problems.iter().map(|problem| &**problem))?;
-    let Loaded { decoder, text, name, hash: weights_hash } = models::open(run, teacher, &origin, "teacher")?;
-    let rollout = Rollout { text, prompt: settings.prompt, params: settings.params.clone(), verifier, reward: settings.reward };
+    let speaker = Speaker::open(run, teacher, &origin, "teacher")?;
+    let rollout =
+        Rollout { text: speaker.text(), prompt: settings.prompt, params: settings.params.clone(), verifier, reward: settings.reward };
     if settings.params.truncates() {
         run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
     }
-    let room = capacity(&rollout, &problems, decoder.config().max_positions)?;
-    let slots = slots(run, decoder.config(), room)?;
-    let mut sampler = LocalSampler::fixed(decoder, rollout.text.clone(), slots, room)?;
+    let source = speaker.source(&rollout, run);
+    let mut sampler = speaker.sampler(run, teacher, &rollout, &problems)?;
     let folder = run.folder(FOLDER);
     let sealed = (status == Status::Extend).then_some(folder.as_path());
     let collected = Collection {
@@ -69,27 +68,10 @@ pub fn stage(run: &Run) -> Result<()> {
         sealed,
         journal: &folder.join("journal"),
     }
-    .collect(&mut sampler)?;
-    let source = source(&rollout, name, weights_hash, run);
+    .collect(&mut *sampler)?;
     publish::folder(&folder, |new| {
         let manifest = collected.seal(new, sealed, "traces", source)?;
         let counts = json!({"problems": problems.len(), "attempts": manifest.rows, "tokens": manifest.tokens()});
         Run::mark_done(new, Run::done_record(FOLDER, &inputs, &extent, counts, begin))
     })
-}
-
-/// Where attempts of a rollout come from, for their manifest.
-pub(super) fn source(rollout: &Rollout, model: String, weights_hash: String, run: &Run) -> Source {
-    Source {
-        distill_version: env!("CARGO_PKG_VERSION").to_owned(),
-        model,
-        weights_hash: Some(weights_hash),
-        tokenizer_hash: Some(rollout.text.tokenizer_hash()),
-        template_hash: rollout.text.template_hash(),
-        sampling: json!({"prompt": rollout.prompt, "params": rollout.params}),
-        seed: Some(run.seed()),
-        verifier: Some(rollout.verifier.name()),
-        filter: serde_json::Value::Null,
-        input_manifest: None,
-    }
 }

@@ -84,6 +84,7 @@ pub fn stages(recipe: &Recipe) -> Vec<String> {
     }
     phases("student", &mut all);
     all.extend(recipe.controls.iter().map(|c| format!("controls/{}", c.name)));
+    all.extend(recipe.judge.is_some().then(|| super::judge::FOLDER.to_owned()));
     all
 }
 

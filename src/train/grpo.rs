@@ -16,7 +16,7 @@ use crate::measure;
 use crate::model::Decoder;
 use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
-use crate::sampler::LocalSampler;
+use crate::sampler::{LocalSampler, Sampler};
 use crate::trace::FinishReason;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;

@@ -12,4 +12,5 @@ mod real;
 mod recipes;
 mod resume;
 mod rules;
+mod servers;
 mod verify;

@@ -88,7 +88,7 @@ fn phase<T>(settings: &GrpoSettings, reward: RewardPreset, work: impl FnOnce(&Gr
     let key = Key::new(11, "grpo");
     let start = Decoder::fresh(&shape, text.vocab_size(), text.end_id(), text.pad_id(), key.name("weights"), &Device::Cpu).unwrap();
     let rollout = Rollout {
-        text: text.clone(),
+        text: Some(text.clone()),
         prompt: PromptStyle::Plain,
         params: SamplingParams::at(1.0, 12),
         verifier: Rules::new(Extraction::Flexible),
