@@ -183,11 +183,22 @@ const ANNOUNCEMENTS: [&str; 22] = [
     "ответ -",
 ];
 
+/// How far from the end of an answer part words that announce an answer are looked for, in bytes.
+const TAIL: usize = 16 << 10;
+
+/// The end of a long text.
+fn tail(text: &str) -> &str {
+    let start = text.len().saturating_sub(TAIL);
+    let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    &text[start..]
+}
+
 /// The longest sentence behind an announcement, in bytes.
 const MAX_STATED: usize = 400;
 
 /// What is stated behind the last announcement: the sentence as far as it is an answer, or what it says that something is; else its mathematics, else its first number.
 fn stated(text: &str) -> Option<&str> {
+    let text = tail(text);
     let lower = text.to_lowercase();
     // Lower case may change lengths; then the positions would not fit.
     let lower = if lower.len() == text.len() { lower } else { text.to_ascii_lowercase() };
@@ -265,6 +276,7 @@ pub(super) fn word_places(text: &str) -> Vec<&str> {
 
 /// The sentence behind the last announcement, without marks of mathematics around it.
 pub(super) fn stated_sentence(text: &str) -> Option<&str> {
+    let text = tail(text);
     let lower = text.to_ascii_lowercase();
     let at = ANNOUNCEMENTS.iter().filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len())).max()?;
     let rest = &text[at..];
@@ -434,6 +446,7 @@ pub(super) fn joined_math(text: &str) -> Option<&str> {
 
 /// The letter of a multiple choice in a sentence: behind an announcement, in brackets, or the first that stands alone.
 pub(super) fn choice(text: &str) -> Option<char> {
+    let text = tail(text);
     let lower = text.to_ascii_lowercase();
     let from = ANNOUNCEMENTS.iter().filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len())).max().unwrap_or(0);
     let letters = |text: &str| -> Vec<(char, bool)> {
