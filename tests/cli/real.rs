@@ -75,7 +75,7 @@ fn check(place: &Place, folder: &str, problems: &[Problem], n: u32, content: imp
         assert!(if stopped { trace.completion_tokens <= max_tokens } else { trace.completion_tokens == max_tokens }, "{trace:?}");
         let sum: f64 = record.logprobs().map(f64::from).sum();
         assert!(trace.logprob.is_some_and(|l| (l - sum).abs() < 0.01 * sum.abs()), "{trace:?}: {sum}");
-        let verdict = Rules { extraction: Extraction::Flexible }.judge(problem, &Response::parse(&trace.response));
+        let verdict = Rules::new(Extraction::Flexible).judge(problem, &Response::parse(&trace.response));
         assert_eq!(trace.verdict.as_ref(), Some(&verdict));
         let digits = trace.response.bytes().any(|b| b.is_ascii_digit());
         assert!(!verdict.is_correct() && verdict.reason().is_some_and(|r| !r.rule.is_empty()), "{verdict:?}");
@@ -165,7 +165,7 @@ fn gsm8ks_own_solutions_are_all_kept() {
 
 /// A reference solution as an attempt, judged by the rules that judge a model's.
 fn solved(problem: &Problem, solution: String) -> Trace {
-    let verdict = Rules { extraction: Extraction::Strict }.judge(problem, &Response::parse(&solution));
+    let verdict = Rules::new(Extraction::Strict).judge(problem, &Response::parse(&solution));
     Trace {
         id: Trace::id_of(&problem.id, 0),
         problem: problem.id.clone(),
