@@ -65,7 +65,7 @@ pub fn init(ask: &Ask) -> Result<String> {
 fn unreadable(problem: &Problem) -> Option<String> {
     let Answer::Math { text } = &problem.answer else { return None };
     let why = Reference::read(text).unreadable()?;
-    Some(format!("the reference {:?} is no mathematics that can be compared ({why}); only the same text would be right", fit(text, 40)))
+    Some(format!("the reference {:?} is no mathematics that can be compared ({why})", fit(text, 40)))
 }
 
 /// The problems' file as the name of a run.
@@ -130,8 +130,8 @@ impl Found<'_> {
     fn recipe(&self) -> String {
         let Self { ask, census, name, .. } = self;
         let prompt = match self.style() {
-            PromptStyle::R1 => "\"r1\"                   # \"reason step by step, and put your final answer within \\boxed{}\"",
-            _ => "\"plain\"                # the question alone, in the teacher's chat template",
+            PromptStyle::R1 => "\"r1\"                  # \"reason step by step, and put your final answer within \\boxed{}\"",
+            _ => "\"plain\"               # the question alone, in the teacher's chat template",
         };
         let languages: Vec<String> =
             census.languages.iter().map(|(language, n)| format!("{} {}", thousands(*n), language.code())).collect();
@@ -258,14 +258,25 @@ warmup_ratio = 0.03
         }
         let more = |shown: usize, all: usize| if all > shown { format!(" (and {} more)", thousands(all - shown)) } else { String::new() };
         if *unusable_count > 0 {
-            line("left out", &format!("{} without a usable reference; a run lists them and goes on", thousands(*unusable_count)))?;
+            // What mathematics cannot be made of is kept: it may still be met word by word.
+            let fate = if *check == Check::Math {
+                "not understood; only the same text would be right"
+            } else {
+                "without a usable reference; a run lists them and goes on"
+            };
+            line(if *check == Check::Math { "doubtful" } else { "left out" }, &format!("{} {fate}", thousands(*unusable_count)))?;
             for (n, u) in unusable.iter().enumerate() {
                 let end = if n + 1 == unusable.len() { more(unusable.len(), *unusable_count) } else { String::new() };
                 line("", &format!("line {}: {}{end}", u.place, u.reason))?;
             }
         }
         if *broken_count > 0 {
-            line("BROKEN", &format!("{} lines stop a run: mend or remove them first", thousands(*broken_count)))?;
+            let lines = if *broken_count == 1 {
+                "1 line stops a run: mend or remove it first".to_owned()
+            } else {
+                format!("{} lines stop a run: mend or remove them first", thousands(*broken_count))
+            };
+            line("BROKEN", &lines)?;
             for (n, (place, why)) in broken.iter().enumerate() {
                 let end = if n + 1 == broken.len() { more(broken.len(), *broken_count) } else { String::new() };
                 line("", &format!("line {place}: {why}{end}"))?;
