@@ -3,6 +3,7 @@
 use super::curves::Curve;
 use super::examples::Example;
 use super::figures;
+use super::judged;
 use super::limits;
 use super::read::{Evaluation, Model, Phase, Sample};
 use super::text::{self, count, duration, p_value, share, thousands, three_digits};
@@ -24,6 +25,7 @@ pub fn markdown(report: &Report) -> String {
         ("Paired comparisons", comparison(report)),
         ("What the numbers do not say", limits::of(report).iter().map(|point| format!("- {point}\n")).collect()),
         ("From attempts to the corpus", funnel(report)),
+        ("A model as judge", judged::markdown(report.judge.as_ref())),
         ("One kept and one dropped trace", examples(report)),
         ("Training", training(report)),
         ("Stages", stages(report)),

@@ -7,6 +7,7 @@ mod compare;
 mod curves;
 mod examples;
 mod figures;
+mod judged;
 mod limits;
 mod markdown;
 mod read;
@@ -16,6 +17,7 @@ pub(crate) mod text;
 pub use compare::ComparisonRow;
 pub use curves::{Curve, Series};
 pub use examples::Example;
+pub use judged::Judged;
 pub use markdown::markdown;
 pub use read::{Evaluation, Model, Phase, Planted, Problems, Sample, Setup, Stage};
 pub use terminal::terminal;
@@ -39,6 +41,9 @@ pub struct Report {
     pub stages: Vec<Stage>,
     /// How many traces each step of the filter left.
     pub funnel: Vec<Step>,
+    /// A model's opinions beside the rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Judged>,
     /// By task, then from base to student.
     pub evaluation: Vec<Evaluation>,
     pub comparison: Vec<ComparisonRow>,
@@ -60,6 +65,7 @@ impl Report {
             comparison: compare::rows(&evaluated, recipe.setup.seed)?,
             curves: curves::of(run, &stages)?,
             funnel: read::funnel(run)?,
+            judge: judged::of(run)?,
             evaluation: evaluated.into_iter().map(|one| one.evaluation).collect(),
             recipe: recipe.name,
             setup: recipe.setup,

@@ -182,7 +182,7 @@ fn stage(run: &Path, name: String) -> Result<Option<Stage>> {
 }
 
 /// Reads what a finished stage said; `None` where it is not finished.
-fn done<T: DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
+pub(super) fn done<T: DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
     let Some(value) = publish::done(dir)? else { return Ok(None) };
     let parsed = serde_json::from_value(value);
     parsed.map(Some).with_context(|| format!("{} is damaged; remove it to run the stage again", dir.join("DONE").display()))

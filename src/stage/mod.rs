@@ -37,6 +37,9 @@ pub fn run_all(run: &Run) -> Result<()> {
     if run.recipe.teacher.is_some() {
         sample::stage(run)?;
         filter::stage(run, None)?;
+        if run.recipe.judge.is_some() {
+            judge::stage(run, &run.dir)?;
+        }
     }
     phase::student(run)?;
     phase::controls(run)?;

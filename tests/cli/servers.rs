@@ -181,6 +181,12 @@ fn a_judge_stands_beside_the_rules_and_its_error_is_measured() {
     assert_eq!(place.json("judged/judged/manifest.json")["sources"][0]["sampling"]["judge"], json!({"model": "other", "votes": 3}));
     place.distill(&judge).ok();
     assert_eq!(server.lock().expect("a lock").asked.len(), 24 + 60, "what is judged costs nothing again");
+    let whole =
+        format!("run tiny.toml --run run --set judge.model={address} --set judge.name=other --set judge.traces=5 --set judge.votes=1");
+    place.distill(&whole).ok();
+    let report = String::from_utf8(place.read("run/report.md")).expect("UTF-8");
+    assert!(report.contains("## A model as judge\n\n- 5 traces judged, 5 requests, 35 tokens of prompts and 55 of replies\n"), "{report}");
+    assert_eq!(place.json("run/report.json")["judge"]["cost"]["requests"], json!(5));
 }
 
 #[test]
