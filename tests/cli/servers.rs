@@ -191,13 +191,13 @@ fn a_judge_stands_beside_the_rules_and_its_error_is_measured() {
 
 #[test]
 fn what_a_server_cannot_do_is_said_with_the_remedy() {
-    let (place, (address, _)) = (with_problems(), serve(0));
+    let (address, _) = serve(0);
     let said = |more: &str| {
-        let out = place.distill(&ask(&address, more));
+        let out = with_problems().distill(&ask(&address, more));
         format!("{}: {}", out.code.unwrap_or(-1), out.stderr.replace(&address, "ADDRESS"))
     };
     expect![[r#"
-        78: error: sample: --teacher-model is missing: which of the server's models?
+        78: error: --teacher-model: teacher.name is missing: which of the server's models?
     "#]]
     .assert_eq(&said(""));
     expect![[r#"
@@ -208,7 +208,11 @@ fn what_a_server_cannot_do_is_said_with_the_remedy() {
         78: error: max_tokens 8192 leaves no room for a prompt in the model's 4096 positions (max_position_embeddings)
     "#]]
     .assert_eq(&said("--teacher-model teacher-7b --set sample.max_tokens=8192"));
-    expect![[r#""#]].assert_eq(&said("--teacher-model teacher-7b --prompt r1-zero"));
+    expect![[r#"
+        78: error: --prompt: sample.prompt: it opens the response, which a chat with a server cannot; take plain or r1, or teacher.api = "completion"
+    "#]]
+    .assert_eq(&said("--teacher-model teacher-7b --prompt r1-zero"));
+    let place = with_problems();
     let closed = ask("http://127.0.0.1:9/v1", "--teacher-model x");
     let out = place.distill(&closed).exits(75);
     assert!(out.stderr.contains("http://127.0.0.1:9/v1 does not answer"), "{out:?}");
