@@ -31,6 +31,15 @@ enum Reply {
     Hang,
 }
 
+/// Makes one reply.
+type Make = fn() -> Reply;
+
+/// The same, with what it holds.
+type Answering = Box<dyn Fn() -> Reply + Send + Sync>;
+
+/// A variable of the environment.
+type Variable = fn(&str) -> Option<String>;
+
 type Script = dyn Fn(usize, &Asked) -> Reply + Send + Sync;
 
 /// Serves until the process ends; gives the address and what was asked.
@@ -183,7 +192,7 @@ fn every_attempt_comes_once_under_a_seed_of_its_own() {
 
 #[test]
 fn what_passes_is_tried_again_and_nothing_comes_twice_or_not_at_all() {
-    let faults: [(&str, fn() -> Reply); 8] = [
+    let faults: [(&str, Make); 8] = [
         ("429", || Reply::Status(429, "", "{}".into())),
         ("500", || Reply::Status(500, "", "<html>".into())),
         ("503", || Reply::Status(503, "Retry-After: 0\r\n", "{}".into())),
@@ -269,10 +278,10 @@ fn what_never_passes_is_given_up_for_now_within_its_time() {
 #[test]
 fn what_will_not_pass_is_refused_at_once_and_no_key_is_told() {
     const KEY: &str = "sk-very-secret";
-    let keyed: fn(&str) -> Option<String> = |name| (name == "OPENAI_API_KEY").then(|| KEY.into());
+    let keyed: Variable = |name| (name == "OPENAI_API_KEY").then(|| KEY.into());
     let status = |status: u16, text: &'static str| move || Reply::Status(status, "", text.into());
     let repeated = r#"{"error": {"message": "no: sk-very-secret", "code": "x"}}"#;
-    let cases: [(Box<dyn Fn() -> Reply + Send + Sync>, fn(&str) -> Option<String>, &str, usize); 10] = [
+    let cases: [(Answering, Variable, &str, usize); 10] = [
         (Box::new(status(401, repeated)), |_| None, "wants a key (401); set DISTILL_API_KEY", 1),
         (Box::new(status(401, repeated)), keyed, "does not take the key in DISTILL_API_KEY or OPENAI_API_KEY (401)", 1),
         (Box::new(status(400, repeated)), keyed, "refuses the request (400): no: …", 1),
