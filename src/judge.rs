@@ -84,6 +84,9 @@ enum Vote {
     },
 }
 
+/// A vote by its number, with the tokens of prompt and reply; `None` where the reply could not be read.
+type Cast = (u32, Option<Vote>, [usize; 2]);
+
 /// What judging has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
@@ -110,7 +113,7 @@ impl Judge {
             };
             Ok(Next::Request { prompt, attempt })
         };
-        let mut open: BTreeMap<usize, Vec<(u32, Option<Vote>, [usize; 2])>> = BTreeMap::new();
+        let mut open: BTreeMap<usize, Vec<Cast>> = BTreeMap::new();
         let mut cost = Cost::default();
         let mut finished = |attempt: Attempt| {
             let index = attempt.prompt.index;

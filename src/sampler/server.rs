@@ -230,8 +230,8 @@ impl Sampler for ServerSampler {
             desk.ask = None;
             client.agent.clone().shutdown();
             self.extras = client.extras();
-            let late = desk.told.try_iter().filter_map(|(job, answer)| Some((job, answer.ok()?)));
-            let kept = late.map(|(job, answer)| done(finished(job, answer))).collect();
+            let mut late = desk.told.try_iter().filter_map(|(job, answer)| Some((job, answer.ok()?)));
+            let kept = late.try_for_each(|(job, answer)| done(finished(job, answer)));
             result.and(kept)
         })
     }

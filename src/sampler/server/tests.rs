@@ -17,6 +17,7 @@ struct Asked {
 }
 
 /// What the server does with one.
+#[derive(Clone)]
 enum Reply {
     /// A completion of the prompt.
     Answer,
@@ -183,19 +184,21 @@ fn every_attempt_comes_once_under_a_seed_of_its_own() {
 
 #[test]
 fn what_passes_is_tried_again_and_nothing_comes_twice_or_not_at_all() {
-    let faults: [(&str, fn() -> Reply); 8] = [
-        ("429", || Reply::Status(429, "", "{}".into())),
-        ("500", || Reply::Status(500, "", "<html>".into())),
-        ("503", || Reply::Status(503, "Retry-After: 0\r\n", "{}".into())),
-        ("408", || Reply::Status(408, "", String::new())),
-        ("cut", || Reply::Cut),
-        ("cut JSON", || Reply::Body("{\"choices\": [".into())),
-        ("no choices", || Reply::Body(r#"{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}"#.into())),
-        ("hang", || Reply::Hang),
+    let status = |status, more| Reply::Status(status, more, String::new());
+    let no_choices = r#"{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}"#;
+    let faults = [
+        ("429", status(429, "")),
+        ("500", Reply::Status(500, "", "<html>".into())),
+        ("503", status(503, "Retry-After: 0\r\n")),
+        ("408", status(408, "")),
+        ("cut", Reply::Cut),
+        ("cut JSON", Reply::Body("{\"choices\": [".into())),
+        ("no choices", Reply::Body(no_choices.into())),
+        ("hang", Reply::Hang),
     ];
     for (name, fault) in faults {
         // A burst in the middle: one request in eight of those between the 20th and the 60th.
-        let (address, log) = serve(move |n, _| if (20..60).contains(&n) && n % 8 == 0 { fault() } else { Reply::Answer });
+        let (address, log) = serve(move |n, _| if (20..60).contains(&n) && n % 8 == 0 { fault.clone() } else { Reply::Answer });
         let mut sampler = sampler(&address, Patience { request: Duration::from_millis(400), ..quick() });
         let (found, result) = run(&mut sampler, &SamplingParams::at(1.0, 8), 25, 4);
         result.unwrap_or_else(|error| panic!("{name}: {error:#}"));
@@ -270,22 +273,23 @@ fn what_never_passes_is_given_up_for_now_within_its_time() {
 fn what_will_not_pass_is_refused_at_once_and_no_key_is_told() {
     const KEY: &str = "sk-very-secret";
     let keyed: fn(&str) -> Option<String> = |name| (name == "OPENAI_API_KEY").then(|| KEY.into());
-    let status = |status: u16, text: &'static str| move || Reply::Status(status, "", text.into());
+    let unkeyed: fn(&str) -> Option<String> = |_| None;
+    let status = |status: u16, text: &str| Reply::Status(status, "", text.into());
     let repeated = r#"{"error": {"message": "no: sk-very-secret", "code": "x"}}"#;
-    let cases: [(Box<dyn Fn() -> Reply + Send + Sync>, fn(&str) -> Option<String>, &str, usize); 10] = [
-        (Box::new(status(401, repeated)), |_| None, "wants a key (401); set DISTILL_API_KEY", 1),
-        (Box::new(status(401, repeated)), keyed, "does not take the key in DISTILL_API_KEY or OPENAI_API_KEY (401)", 1),
-        (Box::new(status(400, repeated)), keyed, "refuses the request (400): no: …", 1),
-        (Box::new(status(404, "nothing here")), |_| None, "it often ends in /v1", 1),
-        (Box::new(status(404, r#"{"message": "the model m does not exist"}"#)), |_| None, "refuses model \"m\" (404): the model m does", 1),
-        (Box::new(|| Reply::Status(307, "Location: http://127.0.0.1:9/\r\n", String::new())), keyed, "a redirect", 1),
-        (Box::new(|| Reply::Body("<html>Welcome</html>".into())), |_| None, "is not the API's: it is no such JSON", 3),
-        (Box::new(|| Reply::Body("[".repeat(1 << 16))), |_| None, "is not the API's: it is no such JSON", 3),
-        (Box::new(|| Reply::Body("x".repeat(2 << 20))), |_| None, "it has more than", 3),
-        (Box::new(status(400, "logprobs")), |_| None, "refuses the request (400): logprobs", 2),
+    let cases = [
+        (status(401, repeated), unkeyed, "wants a key (401); set DISTILL_API_KEY", 1),
+        (status(401, repeated), keyed, "does not take the key in DISTILL_API_KEY or OPENAI_API_KEY (401)", 1),
+        (status(400, repeated), keyed, "refuses the request (400): no: …", 1),
+        (status(404, "nothing here"), unkeyed, "it often ends in /v1", 1),
+        (status(404, r#"{"message": "the model m does not exist"}"#), unkeyed, "refuses model \"m\" (404): the model m does", 1),
+        (Reply::Status(307, "Location: http://127.0.0.1:9/\r\n", String::new()), keyed, "a redirect", 1),
+        (Reply::Body("<html>Welcome</html>".into()), unkeyed, "is not the API's: it is no such JSON", 3),
+        (Reply::Body("[".repeat(1 << 16)), unkeyed, "is not the API's: it is no such JSON", 3),
+        (Reply::Body("x".repeat(2 << 20)), unkeyed, "it has more than", 3),
+        (status(400, "logprobs"), unkeyed, "refuses the request (400): logprobs", 2),
     ];
     for (reply, variable, expected, requests) in cases {
-        let (address, log) = serve(move |_, _| reply());
+        let (address, log) = serve(move |_, _| reply.clone());
         let mut sampler = ServerSampler { variable, ..sampler(&address, Patience { requests: 1, ..quick() }) };
         let error = run(&mut sampler, &SamplingParams::at(1.0, 8), 10, 1).1.unwrap_err();
         assert!(error.is::<Refused>(), "{error:#}");
@@ -368,12 +372,7 @@ fn a_server_is_asked_for_its_models_before_any_work() {
         (Reply::Status(401, "", String::new()), Err("wants a key (401)")),
         (Reply::Status(503, "", "loading".into()), Err("answered 503 (loading); start the server")),
     ] {
-        let reply = Mutex::new(Some(reply));
-        let (address, log) = serve(move |_, _| match &*reply.lock().unwrap() {
-            Some(Reply::Body(text)) => Reply::Body(text.clone()),
-            Some(Reply::Status(status, more, text)) => Reply::Status(*status, more, text.clone()),
-            _ => Reply::Hang,
-        });
+        let (address, log) = serve(move |_, _| reply.clone());
         let found = sampler(&address, quick()).check();
         assert_eq!(log.lock().unwrap()[0].path, "/v1/models");
         match (found, expected) {
