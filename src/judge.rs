@@ -87,6 +87,9 @@ enum Vote {
     },
 }
 
+/// A vote by its number, with the tokens of prompt and reply; `None` where the reply could not be read.
+type Cast = (u32, Option<Vote>, [usize; 2]);
+
 /// What judging has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {

@@ -17,6 +17,7 @@ struct Asked {
 }
 
 /// What the server does with one.
+#[derive(Clone)]
 enum Reply {
     /// A completion of the prompt.
     Answer,
@@ -204,7 +205,7 @@ fn what_passes_is_tried_again_and_nothing_comes_twice_or_not_at_all() {
     ];
     for (name, fault) in faults {
         // A burst in the middle: one request in eight of those between the 20th and the 60th.
-        let (address, log) = serve(move |n, _| if (20..60).contains(&n) && n % 8 == 0 { fault() } else { Reply::Answer });
+        let (address, log) = serve(move |n, _| if (20..60).contains(&n) && n % 8 == 0 { fault.clone() } else { Reply::Answer });
         let mut sampler = sampler(&address, Patience { request: Duration::from_millis(400), ..quick() });
         let (found, result) = run(&mut sampler, &SamplingParams::at(1.0, 8), 25, 4);
         result.unwrap_or_else(|error| panic!("{name}: {error:#}"));
@@ -294,7 +295,7 @@ fn what_will_not_pass_is_refused_at_once_and_no_key_is_told() {
         (Box::new(status(400, "logprobs")), |_| None, "refuses the request (400): logprobs", 2),
     ];
     for (reply, variable, expected, requests) in cases {
-        let (address, log) = serve(move |_, _| reply());
+        let (address, log) = serve(move |_, _| reply.clone());
         let mut sampler = ServerSampler { variable, ..sampler(&address, Patience { requests: 1, ..quick() }) };
         let error = run(&mut sampler, &SamplingParams::at(1.0, 8), 10, 1).1.unwrap_err();
         assert!(error.is::<Refused>(), "{error:#}");
@@ -377,12 +378,7 @@ fn a_server_is_asked_for_its_models_before_any_work() {
         (Reply::Status(401, "", String::new()), Err("wants a key (401)")),
         (Reply::Status(503, "", "loading".into()), Err("answered 503 (loading); start the server")),
     ] {
-        let reply = Mutex::new(Some(reply));
-        let (address, log) = serve(move |_, _| match &*reply.lock().unwrap() {
-            Some(Reply::Body(text)) => Reply::Body(text.clone()),
-            Some(Reply::Status(status, more, text)) => Reply::Status(*status, more, text.clone()),
-            _ => Reply::Hang,
-        });
+        let (address, log) = serve(move |_, _| reply.clone());
         let found = sampler(&address, quick()).check();
         assert_eq!(log.lock().unwrap()[0].path, "/v1/models");
         match (found, expected) {
