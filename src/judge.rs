@@ -20,9 +20,6 @@ const LONGEST_ANSWER: usize = 16 << 10;
 /// Places at which a reply's object may begin that are tried, from the last on.
 const PLACES: usize = 64;
 
-/// One answer to a question: the attempt, its vote if it gave one, and its tokens (prompt, completion).
-type Ballot = (u32, Option<Vote>, [usize; 2]);
-
 /// What is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
@@ -116,7 +113,7 @@ impl Judge {
             };
             Ok(Next::Request { prompt, attempt })
         };
-        let mut open: BTreeMap<usize, Vec<Ballot>> = BTreeMap::new();
+        let mut open: BTreeMap<usize, Vec<Cast>> = BTreeMap::new();
         let mut cost = Cost::default();
         let mut finished = |attempt: Attempt| {
             let index = attempt.prompt.index;

@@ -32,15 +32,6 @@ enum Reply {
     Hang,
 }
 
-/// Makes one reply.
-type Make = fn() -> Reply;
-
-/// The same, with what it holds.
-type Answering = Box<dyn Fn() -> Reply + Send + Sync>;
-
-/// A variable of the environment.
-type Variable = fn(&str) -> Option<String>;
-
 type Script = dyn Fn(usize, &Asked) -> Reply + Send + Sync;
 
 /// Serves until the process ends; gives the address and what was asked.
@@ -193,15 +184,17 @@ fn every_attempt_comes_once_under_a_seed_of_its_own() {
 
 #[test]
 fn what_passes_is_tried_again_and_nothing_comes_twice_or_not_at_all() {
-    let faults: [(&str, Make); 8] = [
-        ("429", || Reply::Status(429, "", "{}".into())),
-        ("500", || Reply::Status(500, "", "<html>".into())),
-        ("503", || Reply::Status(503, "Retry-After: 0\r\n", "{}".into())),
-        ("408", || Reply::Status(408, "", String::new())),
-        ("cut", || Reply::Cut),
-        ("cut JSON", || Reply::Body("{\"choices\": [".into())),
-        ("no choices", || Reply::Body(r#"{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}"#.into())),
-        ("hang", || Reply::Hang),
+    let status = |status, more| Reply::Status(status, more, String::new());
+    let no_choices = r#"{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}"#;
+    let faults = [
+        ("429", status(429, "")),
+        ("500", Reply::Status(500, "", "<html>".into())),
+        ("503", status(503, "Retry-After: 0\r\n")),
+        ("408", status(408, "")),
+        ("cut", Reply::Cut),
+        ("cut JSON", Reply::Body("{\"choices\": [".into())),
+        ("no choices", Reply::Body(no_choices.into())),
+        ("hang", Reply::Hang),
     ];
     for (name, fault) in faults {
         // A burst in the middle: one request in eight of those between the 20th and the 60th.
@@ -279,20 +272,21 @@ fn what_never_passes_is_given_up_for_now_within_its_time() {
 #[test]
 fn what_will_not_pass_is_refused_at_once_and_no_key_is_told() {
     const KEY: &str = "sk-very-secret";
-    let keyed: Variable = |name| (name == "OPENAI_API_KEY").then(|| KEY.into());
-    let status = |status: u16, text: &'static str| move || Reply::Status(status, "", text.into());
+    let keyed: fn(&str) -> Option<String> = |name| (name == "OPENAI_API_KEY").then(|| KEY.into());
+    let unkeyed: fn(&str) -> Option<String> = |_| None;
+    let status = |status: u16, text: &str| Reply::Status(status, "", text.into());
     let repeated = r#"{"error": {"message": "no: sk-very-secret", "code": "x"}}"#;
-    let cases: [(Answering, Variable, &str, usize); 10] = [
-        (Box::new(status(401, repeated)), |_| None, "wants a key (401); set DISTILL_API_KEY", 1),
-        (Box::new(status(401, repeated)), keyed, "does not take the key in DISTILL_API_KEY or OPENAI_API_KEY (401)", 1),
-        (Box::new(status(400, repeated)), keyed, "refuses the request (400): no: …", 1),
-        (Box::new(status(404, "nothing here")), |_| None, "it often ends in /v1", 1),
-        (Box::new(status(404, r#"{"message": "the model m does not exist"}"#)), |_| None, "refuses model \"m\" (404): the model m does", 1),
-        (Box::new(|| Reply::Status(307, "Location: http://127.0.0.1:9/\r\n", String::new())), keyed, "a redirect", 1),
-        (Box::new(|| Reply::Body("<html>Welcome</html>".into())), |_| None, "is not the API's: it is no such JSON", 3),
-        (Box::new(|| Reply::Body("[".repeat(1 << 16))), |_| None, "is not the API's: it is no such JSON", 3),
-        (Box::new(|| Reply::Body("x".repeat(2 << 20))), |_| None, "it has more than", 3),
-        (Box::new(status(400, "logprobs")), |_| None, "refuses the request (400): logprobs", 2),
+    let cases = [
+        (status(401, repeated), unkeyed, "wants a key (401); set DISTILL_API_KEY", 1),
+        (status(401, repeated), keyed, "does not take the key in DISTILL_API_KEY or OPENAI_API_KEY (401)", 1),
+        (status(400, repeated), keyed, "refuses the request (400): no: …", 1),
+        (status(404, "nothing here"), unkeyed, "it often ends in /v1", 1),
+        (status(404, r#"{"message": "the model m does not exist"}"#), unkeyed, "refuses model \"m\" (404): the model m does", 1),
+        (Reply::Status(307, "Location: http://127.0.0.1:9/\r\n", String::new()), keyed, "a redirect", 1),
+        (Reply::Body("<html>Welcome</html>".into()), unkeyed, "is not the API's: it is no such JSON", 3),
+        (Reply::Body("[".repeat(1 << 16)), unkeyed, "is not the API's: it is no such JSON", 3),
+        (Reply::Body("x".repeat(2 << 20)), unkeyed, "it has more than", 3),
+        (status(400, "logprobs"), unkeyed, "refuses the request (400): logprobs", 2),
     ];
     for (reply, variable, expected, requests) in cases {
         let (address, log) = serve(move |_, _| reply.clone());
