@@ -3,7 +3,7 @@
 //! It shares no code with the rules it checks, knows little, and says so: most forms it has no opinion on. It is never a reward.
 
 /// Largest relative difference of two numbers that are taken for equal.
-const TOLERANCE: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-12;
 
 /// Whether a response (`response`) or a bare answer means the same as the reference; `None` where this rule has no opinion.
 pub fn opinion(gold: &str, text: &str, response: bool) -> Option<bool> {

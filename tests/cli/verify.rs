@@ -84,11 +84,11 @@ fn stored_traces_are_judged_again_and_what_changed_is_listed() {
     let at = rows.iter().position(|row| row["verdict"]["verdict"] != "correct").expect("one is not correct");
     rows[at]["verdict"] = json!({"verdict": "correct", "answer": "1"});
     place.write("old.jsonl", rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"));
-    let told = place.distill("verify old.jsonl --json --audit").ok().json();
+    let told = place.distill("verify old.jsonl --strict --json --audit").ok().json();
     assert_eq!(told["changed"].as_array().map(Vec::len), Some(1), "{told}");
     assert_eq!((&told["changed"][0]["id"], &told["changed"][0]["stored"]), (&rows[at]["id"], &json!("correct")));
     assert_eq!(told["audit"]["disagreements"], json!([]), "{told}");
-    let text = place.distill("verify old.jsonl --audit").ok().stdout;
+    let text = place.distill("verify old.jsonl --strict --audit").ok().stdout;
     assert!(text.contains("1 changed") && text.contains("the second rule has an opinion on"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
