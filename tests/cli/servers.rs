@@ -85,7 +85,8 @@ fn answer(mut stream: TcpStream, server: &Mutex<Server>) -> Option<()> {
 /// Twelve questions, of which every third has the answer 4.
 fn with_problems() -> Place {
     let place = Place::new();
-    let row = |i: usize| json!({"question": format!("Question {i}?"), "answer": if i.is_multiple_of(3) { "4" } else { "5" }}).to_string() + "\n";
+    let row =
+        |i: usize| json!({"question": format!("Question {i}?"), "answer": if i.is_multiple_of(3) { "4" } else { "5" }}).to_string() + "\n";
     place.write("p.jsonl", (0..12).map(row).collect::<String>());
     place
 }
