@@ -14,9 +14,10 @@ use crate::verify::math::{Outcome, Reference};
 use crate::verify::{Extraction, Rules, Verifier, audit, compare};
 use anyhow::{Context, Result, anyhow};
 use rayon::prelude::*;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
 /// Lines that are judged side by side.
@@ -75,15 +76,15 @@ pub fn pairs(input: &Path, judging: Judging, out: &mut dyn Write) -> Result<Tall
     } else {
         Box::new(config(std::fs::File::open(input).with_context(|| format!("cannot read {}", input.display())))?)
     };
-    let mut reader = BufReader::with_capacity(1 << 20, source);
+    let mut lines = Lines { reader: BufReader::with_capacity(1 << 20, source), number: 0 };
     let mut tally = Tally::default();
     let mut code = None;
     loop {
-        let lines = available(&mut reader).with_context(|| format!("cannot read {}", input.display()))?;
-        if lines.is_empty() {
+        let batch = lines.available().with_context(|| format!("cannot read {}", input.display()))?;
+        if batch.is_empty() {
             return Ok(tally);
         }
-        for line in judged(&lines, tally.lines, judging, &mut code)? {
+        for line in judged(&batch, judging, &mut code)? {
             tally.lines += 1;
             tally.correct += usize::from(line.get("correct") == Some(&Value::Bool(true)));
             tally.bad += usize::from(line.contains_key("error"));
@@ -95,20 +96,29 @@ pub fn pairs(input: &Path, judging: Judging, out: &mut dyn Write) -> Result<Tall
     }
 }
 
-/// The next line, and those behind it that are there already: a program that waits for one answer before it asks again gets it.
-fn available(reader: &mut BufReader<Box<dyn Read>>) -> std::io::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    while lines.len() < BATCH && (lines.is_empty() || reader.buffer().contains(&b'\n')) {
-        let mut bytes = Vec::new();
-        if reader.read_until(b'\n', &mut bytes)? == 0 {
-            break;
+/// Lines as they come, with their numbers from 1.
+struct Lines {
+    reader: BufReader<Box<dyn Read>>,
+    number: usize,
+}
+
+impl Lines {
+    /// The next line that is not blank, and those behind it that are there already: a program that waits for one answer before it asks again gets it.
+    fn available(&mut self) -> std::io::Result<Vec<(usize, String)>> {
+        let mut lines = Vec::new();
+        while lines.len() < BATCH && (lines.is_empty() || self.reader.buffer().contains(&b'\n')) {
+            let mut bytes = Vec::new();
+            if self.reader.read_until(b'\n', &mut bytes)? == 0 {
+                break;
+            }
+            self.number += 1;
+            let line = String::from_utf8_lossy(&bytes).trim().to_owned();
+            if !line.is_empty() {
+                lines.push((self.number, line));
+            }
         }
-        let line = String::from_utf8_lossy(&bytes).trim().to_owned();
-        if !line.is_empty() {
-            lines.push(line);
-        }
+        Ok(lines)
     }
-    Ok(lines)
 }
 
 /// A line as it is read.
@@ -149,8 +159,8 @@ fn read(line: &str) -> Line {
     }
 }
 
-fn judged(lines: &[String], before: usize, judging: Judging, code: &mut Option<Code>) -> Result<Vec<Map<String, Value>>> {
-    let read: Vec<Line> = lines.par_iter().map(|line| read(line)).collect();
+fn judged(lines: &[(usize, String)], judging: Judging, code: &mut Option<Code>) -> Result<Vec<Map<String, Value>>> {
+    let read: Vec<Line> = lines.par_iter().map(|(_, line)| read(line)).collect();
     let programs: Vec<Pair> =
         read.iter().filter_map(|l| if let Line::Program { pair, .. } = l { Some(pair.clone()) } else { None }).collect();
     let mut ran = Vec::with_capacity(programs.len());
@@ -164,50 +174,47 @@ fn judged(lines: &[String], before: usize, judging: Judging, code: &mut Option<C
             Ok(())
         })?;
     }
-    let texts: Vec<Option<(Value, Value, Value, Value)>> = read
+    let texts: Vec<Map<String, Value>> = read
         .par_iter()
         .map(|line| match line {
-            Line::Text { gold, pred, response, .. } => Some(text_verdict(gold, pred, *response, judging)),
-            _ => None,
+            Line::Text { gold, pred, response, .. } => text_verdict(gold, pred, *response, judging),
+            _ => Map::new(),
         })
         .collect();
     let mut ran = ran.into_iter();
-    let rows = read.into_iter().zip(texts).enumerate().map(|(i, (line, verdict))| match (line, verdict) {
-        (Line::Text { mut row, .. }, Some((correct, answer, reason, audit))) => {
-            row.insert("correct".into(), correct);
-            row.insert("answer".into(), answer);
-            row.insert("reason".into(), reason);
-            if judging.audit {
-                row.insert("audit".into(), audit);
-            }
+    let rows = lines.iter().zip(read).zip(texts).map(|(((number, _), line), verdict)| match line {
+        Line::Text { mut row, .. } => {
+            row.extend(verdict);
             Ok(row)
         }
-        (Line::Program { mut row, .. }, _) => {
+        Line::Program { mut row, .. } => {
             let judged = ran.next().context("a program was not run")?;
             let Value::Object(judged) = serde_json::to_value(judged)? else { return Err(anyhow!("a verdict is no object")) };
             row.extend(judged);
             Ok(row)
         }
-        (Line::Bad { error }, _) => Ok(Map::from_iter([("line".into(), json!(before + i + 1)), ("error".into(), json!(error))])),
-        (Line::Text { .. }, None) => Err(anyhow!("a line was not judged")),
+        Line::Bad { error } => Ok(Map::from_iter([("line".into(), json!(number)), ("error".into(), json!(error))])),
     });
     rows.collect()
 }
 
-/// `correct`, `answer`, `reason` and the second rule's opinion.
-fn text_verdict(gold: &str, pred: &str, response: bool, judging: Judging) -> (Value, Value, Value, Value) {
-    let opinion = if judging.audit { json!(audit::opinion(gold, pred, response)) } else { Value::Null };
-    if response {
+/// `correct`, `answer`, `reason`, and where it is asked for the second rule's opinion as `audit`.
+fn text_verdict(gold: &str, pred: &str, response: bool, judging: Judging) -> Map<String, Value> {
+    let (correct, answer, reason) = if response {
         let problem = problem("pair", "pair", "", Answer::Math { text: gold.to_owned() });
         let verdict = Rules::new(judging.extraction).judge(&problem, &Response::parse(pred));
-        return (json!(verdict.is_correct()), json!(verdict.answer()), json!(verdict.reason().map(|r| &r.rule)), opinion);
-    }
-    let outcome = compare(gold, pred);
-    let reason = match outcome {
-        Outcome::Equal => Value::Null,
-        Outcome::Different(rule) | Outcome::Undecided(rule) => json!(rule),
+        (verdict.is_correct(), json!(verdict.answer()), json!(verdict.reason().map(|r| &r.rule)))
+    } else {
+        match compare(gold, pred) {
+            Outcome::Equal => (true, json!(pred.trim()), Value::Null),
+            Outcome::Different(rule) | Outcome::Undecided(rule) => (false, json!(pred.trim()), json!(rule)),
+        }
     };
-    (json!(outcome == Outcome::Equal), json!(pred.trim()), reason, opinion)
+    let mut fields = Map::from_iter([("correct".into(), json!(correct)), ("answer".into(), answer), ("reason".into(), reason)]);
+    if judging.audit {
+        fields.insert("audit".into(), json!(audit::opinion(gold, pred, response)));
+    }
+    fields
 }
 
 fn problem(id: &str, task: &str, question: &str, answer: Answer) -> Problem {
@@ -222,26 +229,37 @@ fn problem(id: &str, task: &str, question: &str, answer: Answer) -> Problem {
 }
 
 /// A trace whose verdict is another one now, or on which the second rule disagrees.
+#[derive(Serialize)]
 struct Found {
     id: String,
-    stored: String,
-    now: String,
+    stored: &'static str,
+    now: &'static str,
     gold: String,
     answer: String,
 }
 
-/// What the recipe of a run says of its problems, for the run or a folder in it.
-fn settings_of(path: &Path) -> Option<Problems> {
-    let recipe = [path.join("recipe.toml"), path.join("../recipe.toml")].into_iter().find_map(|file| std::fs::read_to_string(file).ok())?;
-    Some(Recipe::parse(&recipe, &[]).ok()?.problems)
+/// What the recipe of a run says of its problems, for the run or a folder in it; `None` where there is no recipe.
+fn settings_of(path: &Path) -> Result<Option<Problems>> {
+    for file in [path.join("recipe.toml"), path.join("../recipe.toml")] {
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        };
+        let recipe = Recipe::parse(&text, &[]).with_context(|| {
+            format!("{} says how these traces were judged, and is not a recipe that this version reads; mend or move it", file.display())
+        })?;
+        return Ok(Some(recipe.problems));
+    }
+    Ok(None)
 }
 
 /// Judges the stored traces at `path` again: what changed, and with `audit` where the second rule disagrees and which references cannot be read.
 ///
 /// # Errors
-/// Where the traces cannot be read, or a program not run.
+/// Where the traces, or the recipe beside them, cannot be read, or a program not run.
 pub fn shards(path: &Path, look: &Look) -> Result<String> {
-    let settings = settings_of(path);
+    let settings = config(settings_of(path))?;
     let path = &config(super::stored_shards(path))?;
     let mut rules = match &settings {
         Some(settings) => config(super::rules::of(settings))?,
@@ -253,95 +271,121 @@ pub fn shards(path: &Path, look: &Look) -> Result<String> {
     let check = settings.and_then(|settings| settings.verify);
     let again = Again { rules, check, audit: look.audit };
     let mut rows = config(traces(path))?;
-    let (mut n, mut unjudged, mut transitions) = (0, 0, BTreeMap::<(String, String), usize>::new());
-    let (mut changed, mut disagreements) = (Vec::new(), Vec::new());
-    let mut unread = BTreeMap::<String, String>::new();
-    let mut opinions = 0;
+    let mut seen = Seen::default();
     loop {
         let batch = rows.by_ref().take(BATCH).collect::<Result<Vec<Trace>>>()?;
         if batch.is_empty() {
             break;
         }
         let judged: Vec<Option<(Verdict, Option<bool>)>> = batch.par_iter().map(|trace| again.judge(trace)).collect::<Result<_>>()?;
-        for (trace, judged) in batch.into_iter().zip(judged) {
-            n += 1;
-            let (Some((now, opinion)), Some(stored)) = (judged, &trace.verdict) else {
-                unjudged += 1;
-                continue;
-            };
-            let (was, is) = (kind(stored), kind(&now));
-            *transitions.entry((was.to_owned(), is.to_owned())).or_default() += 1;
-            let found = |other: &str| Found {
-                id: trace.id.clone(),
-                stored: was.to_owned(),
-                now: other.to_owned(),
-                gold: trace.gold.clone(),
-                answer: now.answer().map_or_else(|| now.reason().map_or(String::new(), Reason::to_string), str::to_owned),
-            };
-            if was != is {
-                changed.push(found(is));
-            }
-            opinions += usize::from(opinion.is_some());
-            if opinion.is_some_and(|same| same != now.is_correct()) {
-                disagreements.push(found(if opinion == Some(true) { "second rule: equal" } else { "second rule: different" }));
-            }
-            if look.audit
-                && let Answer::Math { text } = again.answer(&trace)
-                && let Some(why) = Reference::read(&text).unreadable()
-            {
-                unread.insert(trace.problem.0.clone(), format!("{why}: {text}"));
-            }
+        for (trace, judged) in batch.iter().zip(judged) {
+            seen.add(trace, judged, &again);
         }
     }
-    if look.json {
-        let list = |all: &[Found]| -> Vec<Value> {
-            all.iter().map(|f| json!({"id": f.id, "stored": f.stored, "now": f.now, "gold": f.gold, "answer": f.answer})).collect()
-        };
-        let moves: Vec<Value> = transitions.iter().map(|((a, b), n)| json!({"stored": a, "now": b, "traces": n})).collect();
-        let all = json!({"traces": n, "without_verdict": unjudged, "verdicts": moves, "changed": list(&changed),
-            "audit": look.audit.then(|| json!({"opinions": opinions, "disagreements": list(&disagreements), "unreadable_references": unread}))});
-        return Ok(serde_json::to_string_pretty(&all)? + "\n");
-    }
-    let mut out = format!("{}: {} traces judged again", path.display(), text::thousands(n - unjudged));
-    if unjudged > 0 {
-        out += &format!(", {} without a verdict left out", text::thousands(unjudged));
-    }
-    out += &format!("; {} changed\n", text::thousands(changed.len()));
-    for ((was, is), n) in &transitions {
-        out += &format!("  {:>9}  {was}{}\n", text::thousands(*n), if was == is { String::new() } else { format!(" -> {is}") });
-    }
-    let mut list = |title: &str, all: &[Found]| {
-        if all.is_empty() {
+    if look.json { Ok(serde_json::to_string_pretty(&seen.json(look.audit))? + "\n") } else { Ok(seen.text(path, look)) }
+}
+
+/// What judging again has shown.
+#[derive(Default)]
+struct Seen {
+    traces: usize,
+    /// Traces that have no verdict.
+    unjudged: usize,
+    /// How many traces have which stored verdict and which now.
+    transitions: BTreeMap<(&'static str, &'static str), usize>,
+    changed: Vec<Found>,
+    disagreements: Vec<Found>,
+    /// Traces on which the second rule has an opinion.
+    opinions: usize,
+    /// Problems whose reference cannot be read, and why.
+    unread: BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn add(&mut self, trace: &Trace, judged: Option<(Verdict, Option<bool>)>, again: &Again) {
+        self.traces += 1;
+        let (Some((now, opinion)), Some(stored)) = (judged, &trace.verdict) else {
+            self.unjudged += 1;
             return;
+        };
+        let (was, is) = (kind(stored), kind(&now));
+        *self.transitions.entry((was, is)).or_default() += 1;
+        let found = |other: &'static str| Found {
+            id: trace.id.clone(),
+            stored: was,
+            now: other,
+            gold: trace.gold.clone(),
+            answer: now.answer().map_or_else(|| now.reason().map_or(String::new(), Reason::to_string), str::to_owned),
+        };
+        if was != is {
+            self.changed.push(found(is));
         }
-        out += &format!("\n{title}\n");
-        for f in all.iter().take(look.n) {
-            out += &format!("{}\n", text::fit(&text::harmless(&format!("  {}  {} -> {}", f.id, f.stored, f.now)), look.columns));
-            out += &format!(
-                "{}\n",
-                text::fit(&text::harmless(&format!("    reference {}   answer {}", one_line(&f.gold), one_line(&f.answer))), look.columns)
-            );
+        self.opinions += usize::from(opinion.is_some());
+        if opinion.is_some_and(|same| same != now.is_correct()) {
+            self.disagreements.push(found(if opinion == Some(true) { "second rule: equal" } else { "second rule: different" }));
         }
-        if all.len() > look.n {
-            out += &format!("  and {} more (-n N shows more, --json all)\n", text::thousands(all.len() - look.n));
-        }
-    };
-    list("changed", &changed);
-    if look.audit {
-        list("the second rule disagrees", &disagreements);
-        let no_opinion = n - unjudged - opinions;
-        out += &format!(
-            "\nthe second rule has an opinion on {} traces and none on {}; it disagrees on {}\n{} problems have a reference that cannot be read\n",
-            text::thousands(opinions),
-            text::thousands(no_opinion),
-            text::thousands(disagreements.len()),
-            text::thousands(unread.len())
-        );
-        for (problem, why) in unread.iter().take(look.n) {
-            out += &format!("{}\n", text::fit(&text::harmless(&format!("  {problem}  {}", one_line(why))), look.columns));
+        if again.audit
+            && !self.unread.contains_key(&trace.problem.0)
+            && let Answer::Math { text } = again.answer(trace)
+            && let Some(why) = Reference::read(&text).unreadable()
+        {
+            self.unread.insert(trace.problem.0.clone(), format!("{why}: {text}"));
         }
     }
-    Ok(out)
+
+    fn json(&self, audit: bool) -> Value {
+        let moves: Vec<Value> = self.transitions.iter().map(|((was, is), n)| json!({"stored": was, "now": is, "traces": n})).collect();
+        let audit =
+            audit.then(|| json!({"opinions": self.opinions, "disagreements": self.disagreements, "unreadable_references": self.unread}));
+        json!({"traces": self.traces, "without_verdict": self.unjudged, "verdicts": moves, "changed": self.changed, "audit": audit})
+    }
+
+    fn text(&self, path: &Path, look: &Look) -> String {
+        let mut out = format!("{}: {} traces judged again", path.display(), text::thousands(self.traces - self.unjudged));
+        if self.unjudged > 0 {
+            out += &format!(", {} without a verdict left out", text::thousands(self.unjudged));
+        }
+        out += &format!("; {} changed\n", text::thousands(self.changed.len()));
+        for ((was, is), n) in &self.transitions {
+            out += &format!("  {:>9}  {was}{}\n", text::thousands(*n), if was == is { String::new() } else { format!(" -> {is}") });
+        }
+        out += &list("changed", &self.changed, look);
+        if look.audit {
+            out += &list("the second rule disagrees", &self.disagreements, look);
+            out += &format!(
+                "\nthe second rule has an opinion on {} traces and none on {}; it disagrees on {}\n{} problems have a reference that cannot be read\n",
+                text::thousands(self.opinions),
+                text::thousands(self.traces - self.unjudged - self.opinions),
+                text::thousands(self.disagreements.len()),
+                text::thousands(self.unread.len())
+            );
+            for (problem, why) in self.unread.iter().take(look.n) {
+                out += &line(&format!("  {problem}  {}", one_line(why)), look);
+            }
+        }
+        out
+    }
+}
+
+/// The first of `all`, two lines each, below a title; nothing where there are none.
+fn list(title: &str, all: &[Found], look: &Look) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("\n{title}\n");
+    for f in all.iter().take(look.n) {
+        out += &line(&format!("  {}  {} -> {}", f.id, f.stored, f.now), look);
+        out += &line(&format!("    reference {}   answer {}", one_line(&f.gold), one_line(&f.answer)), look);
+    }
+    if all.len() > look.n {
+        out += &format!("  and {} more (-n N shows more, --json all)\n", text::thousands(all.len() - look.n));
+    }
+    out
+}
+
+/// One line of the screen, of text that is not trusted.
+fn line(of: &str, look: &Look) -> String {
+    text::fit(&text::harmless(of), look.columns) + "\n"
 }
 
 fn one_line(text: &str) -> String {

@@ -37,15 +37,16 @@ fn pairs_come_back_in_order_with_what_was_found() {
 #[test]
 fn a_line_that_cannot_be_read_comes_back_with_its_number_and_the_others_are_judged() {
     let place = Place::new();
-    place.write("pairs.jsonl", "{\"gold\": \"1\", \"pred\": \"1\", \"pred_kind\": \"expr\"}\n{\"gold\": 1\n{\"gold\": [], \"pred\": \"1\"}\n{\"pred\": \"1\"}\n{\"gold\": 1, \"pred\": 1, \"pred_kind\": \"text\"}\n");
+    place.write("pairs.jsonl", "{\"gold\": \"1\", \"pred\": \"1\", \"pred_kind\": \"expr\"}\n\n{\"gold\": 1\n{\"gold\": [], \"pred\": \"1\"}\n{\"pred\": \"1\"}\n{\"gold\": 1, \"pred\": 1, \"pred_kind\": \"text\"}\n");
     let out = place.distill("verify --pairs pairs.jsonl").exits(1);
     let back = lines(&out.stdout);
     assert_eq!((back.len(), &back[0]["correct"]), (5, &json!(true)));
     for (row, (line, part)) in back[1..].iter().zip([
-        (2, "EOF"),
-        (3, "gold is [], expected text"),
-        (4, "gold is missing"),
-        (5, "expected \"response\" or \"expr\""),
+        // The second line of the file is blank.
+        (3, "EOF"),
+        (4, "gold is [], expected text"),
+        (5, "gold is missing"),
+        (6, "expected \"response\" or \"expr\""),
     ]) {
         assert_eq!(row["line"], json!(line));
         assert!(row["error"].as_str().is_some_and(|error| error.contains(part)), "{row}");
@@ -91,4 +92,8 @@ fn stored_traces_are_judged_again_and_what_changed_is_listed() {
     let text = place.distill("verify old.jsonl --strict --audit").ok().stdout;
     assert!(text.contains("1 changed") && text.contains("the second rule has an opinion on"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    // How they were judged is not guessed where a recipe says it.
+    place.write("run/recipe.toml", "name = 3\n");
+    let refused = place.distill("verify run").exits(78);
+    assert!(refused.stderr.contains("run/recipe.toml says how these traces were judged"), "{refused:?}");
 }
