@@ -3,25 +3,30 @@
 use super::extract::{self, Extracted, Extraction, RuleUsed};
 use super::math::{Outcome, Reference};
 use super::{excerpt, number};
-use crate::response::Response;
+use crate::response::{Response, boxes};
 use crate::tasks::number::canonical_number;
 use crate::trace::{Reason, Verdict};
 
 /// Judges a response against the text of a reference.
 pub(super) fn judge(gold: &str, response: &Response, extraction: Extraction) -> Result<Verdict, Reason> {
-    let plain = bare_number(gold);
-    if extraction == Extraction::Flexible
-        && plain.is_none()
-        && let Some(verdict) = stated_words(gold, response)
+    let found = extract::expression(response, extraction);
+    if let Some(gold) = bare_number(gold)
+        && let Ok(found) = &found
+        && let Some(verdict) = plain_numbers(gold, found)
     {
         return Ok(verdict);
     }
-    let found = match extract::expression(response, extraction) {
-        Ok(found) => found,
+    let reference = Reference::read(gold);
+    if extraction == Extraction::Flexible
+        && let Some(verdict) = stated_words(&reference, response)
+    {
+        return Ok(verdict);
+    }
+    match found {
+        Ok(found) => Ok(expressions(gold, &reference, &found, response, extraction)),
         // A letter or a word needs no mark around it.
-        Err(reason) => return in_words(gold, response, extraction).ok_or(reason),
-    };
-    Ok(plain.and_then(|gold| plain_numbers(gold, &found)).unwrap_or_else(|| expressions(gold, &found, response, extraction)))
+        Err(reason) => in_words(&reference, response, extraction).ok_or(reason),
+    }
 }
 
 /// Compares an answer that stands alone, such as the field of a file.
@@ -47,70 +52,53 @@ fn bare_number(gold: &str) -> Option<String> {
     canonical_number(gold).filter(|_| !gold.contains('$'))
 }
 
-fn expressions(gold: &str, found: &Extracted, response: &Response, extraction: Extraction) -> Verdict {
-    let reference = Reference::read(gold);
+fn expressions(gold: &str, reference: &Reference, found: &Extracted, response: &Response, extraction: Extraction) -> Verdict {
     let outcome = reference.compare(found.text);
-    if outcome == Outcome::Equal {
-        return Verdict::Correct { answer: found.excerpt() };
-    }
-    // Several boxes side by side are one answer with several parts.
-    if found.by == RuleUsed::Boxed
-        && let Some(joined) = extract::joined_boxes(response.answer)
+    let reason = |rule: &str| found.points(Reason::measured(rule, found.excerpt(), excerpt(gold)));
+    let verdict = match outcome {
+        Outcome::Equal => return Verdict::Correct { answer: found.excerpt() },
+        Outcome::Different(rule) => Verdict::Wrong { answer: found.excerpt(), reason: reason(rule) },
+        Outcome::Undecided(rule) => Verdict::Undecided { reason: reason(rule) },
+    };
+    // Several boxes, or pieces of mathematics, side by side are one answer with several parts.
+    let joined = match found.by {
+        RuleUsed::Boxed => extract::joined_boxes(response.answer, &boxes(response.answer)),
+        RuleUsed::LastMath => extract::joined_math(response.answer).map(str::to_owned),
+        _ => None,
+    };
+    if let Some(joined) = joined
         && reference.compare(&joined) == Outcome::Equal
     {
         return Verdict::Correct { answer: excerpt(&joined) };
     }
-    if found.by == RuleUsed::LastMath
-        && let Some(joined) = extract::joined_math(response.answer)
-        && reference.compare(joined) == Outcome::Equal
-    {
-        return Verdict::Correct { answer: excerpt(joined) };
-    }
-    if reference.choice().is_some()
-        && !matches!(found.by, RuleUsed::Boxed | RuleUsed::AnswerTag)
-        && let Some(verdict) = choice_in_words(gold, response, extraction)
-    {
-        return verdict;
-    }
-    let reason = |rule: &str| found.points(Reason::measured(rule, found.excerpt(), excerpt(gold)));
-    match outcome {
-        Outcome::Different(rule) => Verdict::Wrong { answer: found.excerpt(), reason: reason(rule) },
-        Outcome::Undecided(rule) => Verdict::Undecided { reason: reason(rule) },
-        Outcome::Equal => Verdict::Correct { answer: found.excerpt() },
-    }
+    let marked = matches!(found.by, RuleUsed::Boxed | RuleUsed::AnswerTag);
+    let choice = if marked { None } else { choice_in_words(reference, response, extraction) };
+    choice.unwrap_or(verdict)
 }
 
 /// Words behind an announcement (`the answer is yes`), where the reference is words and no mark says otherwise.
-fn stated_words(gold: &str, response: &Response) -> Option<Verdict> {
-    if response.think_open || response.boxed().is_some() || response.tag("answer").is_some() {
+fn stated_words(reference: &Reference, response: &Response) -> Option<Verdict> {
+    if !reference.is_words() || response.think_open || response.boxed().is_some() || response.tag("answer").is_some() {
         return None;
     }
     let words = extract::stated_sentence(response.answer)?;
-    let reference = Reference::read(gold);
-    let equal = reference.is_words() && reference.compare(words) == Outcome::Equal;
-    equal.then(|| Verdict::Correct { answer: excerpt(words) })
+    (reference.compare(words) == Outcome::Equal).then(|| Verdict::Correct { answer: excerpt(words) })
 }
 
 /// A response that is nothing but the words of the reference, or names the letter of a choice.
-fn in_words(gold: &str, response: &Response, extraction: Extraction) -> Option<Verdict> {
-    if extraction == Extraction::Flexible && !response.think_open && response.answer.len() <= 400 {
-        let reference = Reference::read(gold);
-        if reference.is_words() && reference.compare(response.answer) == Outcome::Equal {
-            return Some(Verdict::Correct { answer: excerpt(response.answer) });
-        }
-        let place = extract::word_places(response.answer)
-            .into_iter()
-            .find(|place| reference.is_words() && reference.compare(place) == Outcome::Equal);
-        if let Some(place) = place {
+fn in_words(reference: &Reference, response: &Response, extraction: Extraction) -> Option<Verdict> {
+    if extraction == Extraction::Flexible && reference.is_words() && !response.think_open && response.answer.len() <= 400 {
+        let mut places = std::iter::once(response.answer).chain(extract::word_places(response.answer));
+        if let Some(place) = places.find(|place| reference.compare(place) == Outcome::Equal) {
             return Some(Verdict::Correct { answer: excerpt(place) });
         }
     }
-    choice_in_words(gold, response, extraction)
+    choice_in_words(reference, response, extraction)
 }
 
 /// The letter of a choice that a response names in a sentence.
-fn choice_in_words(gold: &str, response: &Response, extraction: Extraction) -> Option<Verdict> {
-    let gold = Reference::read(gold).choice()?;
+fn choice_in_words(reference: &Reference, response: &Response, extraction: Extraction) -> Option<Verdict> {
+    let gold = reference.choice()?;
     if extraction == Extraction::Strict || response.think_open {
         return None;
     }

@@ -95,11 +95,10 @@ pub(super) fn expression<'a>(response: &Response<'a>, extraction: Extraction) ->
     }
 }
 
-/// The insides of the last boxes that belong together, with commas between them; `None` if the last box stands alone.
+/// The insides of the last `boxes` of a text that belong together, with commas between them; `None` if the last box stands alone.
 ///
 /// Boxes belong together if little stands between them: a connective, a name, marks of mathematics, but no end of a sentence and no second thought.
-pub(super) fn joined_boxes(text: &str) -> Option<String> {
-    let boxes = crate::response::boxes(text);
+pub(super) fn joined_boxes(text: &str, boxes: &[(usize, usize)]) -> Option<String> {
     let (mut start, end) = *boxes.last()?;
     let mut parts = vec![&text[start..end]];
     for (from, to) in boxes.iter().rev().skip(1) {
@@ -241,24 +240,8 @@ fn stated(text: &str) -> Option<&str> {
 /// Whether a sentence gives its value under conditions, among others, or not at all.
 fn is_hedged(sentence: &str) -> bool {
     sentence.split(|c: char| !c.is_alphabetic()).any(|word| {
-        matches!(
-            word.to_lowercase().as_str(),
-            "if" | "or"
-                | "either"
-                | "neither"
-                | "maybe"
-                | "perhaps"
-                | "probably"
-                | "guess"
-                | "unknown"
-                | "unsure"
-                | "different"
-                | "wrong"
-                | "not"
-                | "unless"
-                | "between"
-                | "possibly"
-        )
+        let word = word.to_lowercase();
+        matches!(word.as_str(), "if" | "or" | "either" | "unless") || math::is_uncertain(&word)
     })
 }
 
@@ -303,15 +286,28 @@ fn first_math(text: &str) -> Option<(&str, &str)> {
     Some((&text[..at], &inside[..inside.find(close)?]))
 }
 
-/// The first word with a digit in it.
+/// The first word with a digit in it; `5th` is none.
 fn first_number(text: &str) -> Option<&str> {
-    let at = text.find(|c: char| c.is_ascii_digit())?;
+    let at = first_digit(text)?;
     let start = text[..at]
         .rfind(|c: char| !matches!(c, '-' | '−' | '$' | '.'))
         .map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
     let end = at + text[at..].find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '/' | '%' | ':'))).unwrap_or(text.len() - at);
     let end = at + text[at..end].trim_end_matches(['.', ',', ':']).len();
     Some(with_words_before(text, listed(text, start, end)))
+}
+
+/// Where the first run of digits begins that is no ordinal.
+fn first_digit(text: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let at = from + text[from..].find(|c: char| c.is_ascii_digit())?;
+        let end = at + text[at..].find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len() - at);
+        if !["st", "nd", "rd", "th"].iter().any(|ending| starts_with_word(&text[end..], ending)) {
+            return Some(at);
+        }
+        from = end;
+    }
 }
 
 /// `found`, or with the words directly before it that make another value of it: `not 5`, `minus 5`, `half of 10`.
@@ -488,7 +484,8 @@ fn last_number(text: &str) -> Option<&str> {
     let digit = text.rfind(|c: char| c.is_ascii_digit())?;
     let end = digit + text[digit..].find(is_break).unwrap_or(text.len() - digit);
     let after = text[end..].trim_start_matches(' ');
-    let scale = number::SCALES.iter().find(|scale| starts_with_word(after, scale));
+    // The 5th root of something is not 5.
+    let scale = number::SCALES.iter().chain(&["root", "power"]).find(|scale| starts_with_word(after, scale));
     let end = scale.map_or(end, |scale| text.len() - after.len() + scale.len());
     let start = with_operand(text, word_start(text, digit));
     let word = text[start..end].trim_matches(|c| "\"'*_`()[],;:!?".contains(c)).trim_end_matches(['.', '*']);

@@ -1,4 +1,5 @@
-//! Judging text by rules: answer extraction and the verifiers for mathematics, Countdown, and Knights & Knaves.
+//! Judging responses: answer extraction, and the verifiers for mathematics, texts, choices, patterns, Countdown, Knights & Knaves, programs, and the
+//! user's own command.
 //!
 //! Verification is total over responses: every string gets a verdict after bounded work, and what the rules cannot decide is `Undecided`,
 //! never `Correct`. What counts as equal in mathematics is `math/`'s; the decisions are listed in `README.md` beside this file.

@@ -106,6 +106,9 @@ fn flexible_extraction_falls_back_to_the_last_number() {
             ("72 million people", "wrong different_value 72 million"),
             ("72万", "wrong different_value 72万"),
             ("72x", "wrong different_value 72x"),
+            ("Answer: in the 72nd row", "wrong different_value in the 72nd row"),
+            ("Answer: nobody knows the 72nd root of any such thing", "undecided not_understood"),
+            ("Answer: after the 5th round there remain 72 people", "correct 72"),
             ("none at all", "none no_answer"),
         ],
     );

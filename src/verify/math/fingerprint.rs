@@ -1,4 +1,4 @@
-//! Identity of expressions by evaluation in a finite field: equal rational functions have equal values at every point.
+//! Identity of expressions by evaluation in finite fields: equal rational functions have equal values at every point.
 //!
 //! Variables, π and e take keyed residues modulo a prime, i is a square root of -1 there; two points lie in fields of different primes. A function that is not rational
 //! is one more unknown, named by its arguments: so `2 sin x cos x` and `cos x · 2 sin x` agree without knowing what a sine is. Agreement at

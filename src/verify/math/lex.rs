@@ -86,6 +86,7 @@ pub(super) fn lex(text: &str) -> Result<Vec<Token>, Fail> {
         round: 0,
         words: false,
         after_value: false,
+        one_dollar: one_dollar(text),
         tables: Vec::new(),
         nested: 0,
     };
@@ -110,6 +111,8 @@ struct Lexer<'a> {
     words: bool,
     /// What stands before the text is a value, so that a word may be its unit.
     after_value: bool,
+    /// There is one `$` in the text that no backslash stands before.
+    one_dollar: bool,
     /// The environments that are open: whether `&` parts their cells, or only lines up.
     tables: Vec<bool>,
     nested: u8,
@@ -174,11 +177,9 @@ impl Lexer<'_> {
         !self.space && matches!(self.out.last().map(|t| &t.tok), Some(Tok::Num(_)))
     }
 
-    /// `$` sets mathematics apart and is dropped, before a digit outside of any it may be money, which is dropped as well.
+    /// `$` sets mathematics apart and is dropped; the only one of a text, before a number, is money.
     fn dollar(&mut self) {
-        // A single one before a number is money.
-        let single = self.text.matches('$').count() - self.text.matches("\\$").count() == 1;
-        if single && self.rest()[1..].trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        if self.one_dollar && self.rest()[1..].trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '.') {
             return self.push(Tok::Currency("dollar"), 1);
         }
         self.skip(1);
@@ -327,7 +328,7 @@ impl Lexer<'_> {
                     self.push(Tok::Plus, 1);
                     return Ok(());
                 }
-                // Two hyphens or asterisks are one operator.
+                // Asterisks that open are emphasis.
                 if matches!(tok, Tok::Caret) && *text == "**" && self.out.is_empty() {
                     self.skip(2);
                     return Ok(());
@@ -336,8 +337,8 @@ impl Lexer<'_> {
                 return Ok(());
             }
         }
-        if let Some(exponent) = superscript(c) {
-            return self.superscripts(exponent);
+        if superscript(c).is_some() {
+            return self.superscripts();
         }
         if let Some((value, n)) = number::vulgar_fraction(c) {
             self.push(Tok::Num(value), n);
@@ -346,23 +347,19 @@ impl Lexer<'_> {
         match c {
             // Marks of emphasis and quotation, and a full stop that ends a sentence.
             '.' if rest.starts_with("...") => self.push(Tok::Dots, 3),
-            '.' | '?' | '"' | '“' | '”' | '`' | '#' | '\u{fe0f}' | '「' | '」' => self.skip(c.len_utf8()),
-            '。' | '．' => self.skip(c.len_utf8()),
+            '.' | '。' | '．' | '?' | '"' | '“' | '”' | '`' | '#' | '\u{fe0f}' | '「' | '」' => self.skip(c.len_utf8()),
             _ => return Err(Fail::Unknown),
         }
         Ok(())
     }
 
-    fn superscripts(&mut self, first: char) -> Result<(), Fail> {
-        let rest = self.rest().to_owned();
+    /// `²`, `ⁿ⁺¹`: an exponent in braces.
+    fn superscripts(&mut self) -> Result<(), Fail> {
+        let rest = self.rest();
         let mapped: String = rest.chars().map_while(superscript).collect();
         let n: usize = rest.chars().take_while(|c| superscript(*c).is_some()).map(char::len_utf8).sum();
-        if mapped.is_empty() || self.nested > 3 || (self.out.is_empty() && first != '°') {
+        if self.nested > 3 || self.out.is_empty() {
             return Err(Fail::Unknown);
-        }
-        if first == '°' {
-            self.push(Tok::Degree, n);
-            return Ok(());
         }
         self.push(Tok::Caret, 0);
         self.push(Tok::Open(Bracket::Brace), 0);
@@ -384,6 +381,7 @@ impl Lexer<'_> {
             round: self.round,
             words,
             after_value: self.after_value(),
+            one_dollar: one_dollar(text),
             tables: self.tables.clone(),
             nested: self.nested + 1,
         };
@@ -538,6 +536,10 @@ impl Lexer<'_> {
         self.space = true;
         Ok(())
     }
+}
+
+fn one_dollar(text: &str) -> bool {
+    text.matches('$').count() - text.matches("\\$").count() == 1
 }
 
 /// Whether digits, or a cycle of digits, come next.

@@ -1,8 +1,8 @@
 //! Mathematical equivalence: whether an answer means the same as the reference, and why not.
 //!
 //! Text is cut into tokens (`lex`), read into a tree (`parse`), and compared by shape (`compare`) down to quantities (`numeric`): exactly
-//! where both are rational, by identity in a finite field, then in high precision with error bounds. All work is counted in fuel, never timed, so a
-//! verdict is the same on every machine; what cannot be decided within the fuel is `Undecided`, never equal. The decisions on what counts as equal
+//! where both are rational, by identity in two finite fields, then in high precision with error bounds. All work is counted in fuel, never timed, so
+//! a verdict is the same on every machine; what cannot be decided within the fuel is `Undecided`, never equal. The decisions on what counts as equal
 //! are listed in `verify/README.md`.
 
 mod ball;
@@ -24,6 +24,8 @@ mod region;
 mod relation;
 mod units;
 mod words;
+
+pub(super) use words::is_uncertain;
 
 use read::choice;
 
@@ -208,10 +210,11 @@ pub(super) fn is_answer(text: &str, words: usize) -> bool {
 
 /// What is inside of the last box, or of the last boxes that belong together; the text itself where there is none. `cut`: a box need not close.
 fn boxed(text: &str, cut: bool) -> String {
-    if let Some(joined) = super::extract::joined_boxes(text) {
+    let boxes = crate::response::boxes(text);
+    if let Some(joined) = super::extract::joined_boxes(text, &boxes) {
         return joined;
     }
-    let inside = match crate::response::boxes(text).last() {
+    let inside = match boxes.last() {
         Some((start, end)) => &text[*start..*end],
         // A box that was cut off.
         None if cut => text.trim().trim_start_matches('\\').strip_prefix("boxed{").unwrap_or(text),

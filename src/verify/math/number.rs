@@ -124,7 +124,7 @@ fn repeated(text: &str, whole: &str, found: &str, at: usize) -> (String, usize) 
     (String::new(), at)
 }
 
-/// The shortest cycle that the last digits repeat at least three times (`333`), or twice if it has two digits or more (`1414`).
+/// The shortest cycle of up to six digits that the last digits repeat three times (`333`), or all digits twice (`1414`).
 fn evident_cycle(digits: &str) -> Option<String> {
     (1..=6).find_map(|n| {
         let times = if n == 1 { 3 } else { 2 };

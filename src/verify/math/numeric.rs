@@ -1,4 +1,4 @@
-//! Whether two quantities are equal: exactly where both are rational, by identity in a finite field, then by evaluation in high precision.
+//! Whether two quantities are equal: exactly where both are rational, by identity in two finite fields, then by evaluation in high precision.
 //!
 //! Variables stand for real numbers: points where a side has no real value say nothing, and removable gaps do not count.
 

@@ -42,10 +42,9 @@ pub(super) fn pulled(node: &Node) -> Pulled {
                 if inner.percent {
                     return bare(node.clone());
                 }
-                if (inner.percent || inner.degree || inner.unit.is_some()) && (whole.percent || whole.degree || whole.unit.is_some()) {
+                if (inner.degree || inner.unit.is_some()) && (whole.degree || whole.unit.is_some()) {
                     return bare(node.clone());
                 }
-                whole.percent |= inner.percent;
                 whole.degree |= inner.degree;
                 whole.unit = whole.unit.or(inner.unit);
                 values.push(inner.value);

@@ -1,6 +1,6 @@
 //! Words in answers: numbers spelled out, and words that carry no meaning of their own.
 
-/// The number that a word spells, 0 to 20, the tens, hundred, thousand; and the same in Chinese up to ten.
+/// The number that an English word spells: 0 to 20, the tens, hundred, thousand.
 pub(super) fn number(word: &str) -> Option<i64> {
     const SMALL: [&str; 21] = [
         "zero",
@@ -140,13 +140,30 @@ pub(super) fn is_case(word: &str) -> bool {
     matches!(word, "otherwise" | "else" | "even" | "odd")
 }
 
-/// Words that make something else of the value beside them.
-pub(super) fn changes_meaning(word: &str) -> bool {
+/// Words with which a value is not, or not for certain, the answer.
+pub(in crate::verify) fn is_uncertain(word: &str) -> bool {
     matches!(
         word,
         "not"
-            | "no"
-            | "none"
+            | "neither"
+            | "maybe"
+            | "perhaps"
+            | "probably"
+            | "possibly"
+            | "guess"
+            | "unknown"
+            | "unsure"
+            | "different"
+            | "wrong"
+            | "between"
+    )
+}
+
+/// Words that make something else of the value beside them.
+pub(super) fn changes_meaning(word: &str) -> bool {
+    let otherwise = matches!(
+        word,
+        "no" | "none"
             | "never"
             | "least"
             | "most"
@@ -176,26 +193,15 @@ pub(super) fn changes_meaning(word: &str) -> bool {
             | "less"
             | "fewer"
             | "out"
-            | "between"
-            | "wrong"
             | "incorrect"
             | "false"
-            | "maybe"
-            | "perhaps"
-            | "probably"
-            | "guess"
-            | "unknown"
-            | "unsure"
-            | "different"
             | "myriad"
-            | "neither"
             | "permille"
             | "basis"
             | "fold"
             | "impossible"
             | "fails"
             | "cannot"
-            | "possibly"
             | "excluded"
             | "invalid"
             | "doubled"
@@ -208,7 +214,8 @@ pub(super) fn changes_meaning(word: &str) -> bool {
             | "short"
             | "among"
             | "example"
-    )
+    );
+    otherwise || is_uncertain(word)
 }
 
 /// Into how many parts a word like `thirds` divides.
