@@ -1,6 +1,6 @@
 //! Filtering, in bytes of question and response per second: each rule alone and all together, over shards as they lie on disk; and how memory grows.
 //!
-//!     cargo bench --bench filter -- [--rows N] [--threads N] [--quick]     a table: reading alone, each rule, all of them
+//!     cargo bench --bench filter -- [--rows N] [--threads N] [--quick] [--only NAME]     a table: reading alone, each rule, all of them
 //!     cargo bench --bench filter -- --growth [N,N,…]                       memory and time over so many traces, which are made as they are read
 //!
 //! Traces are made by rule: questions of our generators, responses of lines that real traces have where `DISTILL_DATA` has some, else of lines of our own; one in ten is a
@@ -15,6 +15,10 @@ use distill::trace::Trace;
 use rayon::prelude::*;
 use serde_json::json;
 use std::time::Instant;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Attempts at each problem.
 const ATTEMPTS: u32 = 8;
@@ -125,11 +129,13 @@ fn main() {
             let rows: Vec<usize> = list.split(',').filter_map(|n| n.parse().ok()).collect();
             growth(if rows.is_empty() { &[100_000, 300_000] } else { &rows });
         }
-        None => table(number("--rows", 20_000), if args.iter().any(|a| a == "--quick") { 1 } else { 3 }),
+        None => {
+            table(number("--rows", 20_000), if args.iter().any(|a| a == "--quick") { 1 } else { 3 }, &value("--only").unwrap_or_default())
+        }
     });
 }
 
-fn table(rows: usize, repeats: usize) {
+fn table(rows: usize, repeats: usize, only: &str) {
     let maker = Maker::new(60);
     let folder = std::env::temp_dir().join(format!("distill-filter-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -171,7 +177,7 @@ fn table(rows: usize, repeats: usize) {
         ("all, diverse", &diverse),
     ];
     let mut reading = 0.0;
-    for (name, toml) in rules {
+    for (name, toml) in rules.into_iter().filter(|(name, _)| name.starts_with(only)) {
         let settings: FilterSettings = toml::from_str(toml).expect("settings");
         let filter = Filter::new(&settings).expect("in range").against(evaluations(&maker));
         let (mut best, mut work) = (f64::INFINITY, f64::INFINITY);

@@ -5,6 +5,7 @@
 //! Sources: 13 words, Brown et al., "Language models are few-shot learners" (2020), appendix C; 8 words and half, Lambert et al., "Tülu 3" (2024), section 3.2.
 
 use super::shingles::{Hasher, mix};
+use super::spaced::{self, BLOCK, Spaced};
 use crate::key::Key;
 use crate::trace::Reason;
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,8 @@ const QUOTED: usize = 160;
 #[derive(Clone, Debug)]
 pub struct Evaluations {
     hasher: Hasher,
+    /// Of the words.
+    key: u64,
     items: Vec<Item>,
     short: Index,
     long: Index,
@@ -32,7 +35,7 @@ pub struct Evaluations {
     whole: Map<u32>,
     /// Runs of `SHORT` words by another hash: most texts hold none of them, and need no second look.
     runs: HashSet<u64, BuildHasherDefault<Mixed>>,
-    /// A bit for each of these: most runs of a text are passed over by one look.
+    /// Two bits for each of these: most runs of a text are passed over by one look.
     seen: Vec<u64>,
 }
 
@@ -90,42 +93,80 @@ impl Hit {
     }
 }
 
-/// 512 KiB: beside 100,000 runs, every 42nd foreign one is looked at again.
-const SEEN_BITS: u32 = 22;
+/// 128 KiB, which stay in the cache of a core: beside 60,000 runs, every 70th foreign one is looked at again.
+const SEEN_WORDS_LOG2: u32 = 14;
+
+/// The two bits of a run, in one word of `seen`.
+fn seen_at(run: u64) -> (usize, u64) {
+    ((run >> (64 - SEEN_WORDS_LOG2)) as usize, 1 << (run & 63) | 1 << (run >> 6 & 63))
+}
+
+/// Runs of `SHORT` words of a text whose words come some at a time, at most `BLOCK`.
+struct Runs {
+    /// The last words that came, and those that come now.
+    words: [u64; SHORT - 1 + BLOCK],
+    held: usize,
+    runs: [u64; SHORT - 1 + BLOCK],
+}
+
+impl Runs {
+    fn new() -> Self {
+        Self { words: [0; SHORT - 1 + BLOCK], held: 0, runs: [0; SHORT - 1 + BLOCK] }
+    }
+
+    /// The runs that end with each of these words: sums of pairs, of pairs of pairs, and of these, each rotated by another number of bits. No sum waits for that before it,
+    /// as in a rolling hash.
+    fn push(&mut self, words: &[u64]) -> &[u64] {
+        let all = self.held + words.len();
+        self.words[self.held..all].copy_from_slice(words);
+        let runs = &mut self.runs[..all];
+        runs.copy_from_slice(&self.words[..all]);
+        let mut left = all;
+        for (reach, bits) in [(1, 13), (2, 29), (4, 41)] {
+            left = left.saturating_sub(reach);
+            for i in 0..left {
+                runs[i] = runs[i].wrapping_add(runs[i + reach].rotate_left(bits));
+            }
+        }
+        self.held = all.min(SHORT - 1);
+        self.words.copy_within(all - self.held..all, 0);
+        &self.runs[..left]
+    }
+}
 
 impl Evaluations {
     /// Indexes problems, each with its name.
     pub fn new(problems: impl IntoIterator<Item = (String, String)>) -> Self {
-        let hasher = Hasher::new(Key::new(0, "contamination"));
+        let of = Key::new(0, "contamination");
+        let (hasher, [high, low, ..]) = (Hasher::new(of.name("runs")), of.block(0, 0));
+        let key = u64::from(high) << 32 | u64::from(low);
         let mut all = Self {
             hasher,
+            key,
             items: Vec::new(),
             short: Map::default(),
             long: Map::default(),
             whole: Map::default(),
             runs: HashSet::default(),
-            seen: vec![0; 1 << (SEEN_BITS - 6)],
+            seen: vec![0; 1 << SEEN_WORDS_LOG2],
         };
         let mut known = HashSet::new();
         for (name, question) in problems {
             if !known.insert(whole(&question)) {
                 continue;
             }
-            let words = hasher.spaced(&question).hashes;
+            let words = Spaced::of(&question, key).hashes;
             let item = all.items.len() as u32;
             if !words.is_empty() && words.len() < SHORT {
                 all.whole.entry(whole(&question)).or_insert(item);
             }
+            let mut runs = Runs::new();
+            for run in words.chunks(BLOCK).flat_map(|some| runs.push(some).to_vec()) {
+                let (word, bits) = seen_at(run);
+                all.seen[word] |= bits;
+                all.runs.insert(run);
+            }
             for n in [SHORT, LONG].into_iter().filter(|n| words.len() >= *n) {
-                let mut rolling = hasher.rolling::<SHORT>();
-                for (i, word) in words.iter().enumerate() {
-                    let run = rolling.push(*word);
-                    if i + 1 >= SHORT {
-                        let bit = run >> (64 - SEEN_BITS);
-                        all.seen[bit as usize / 64] |= 1 << (bit % 64);
-                        all.runs.insert(run);
-                    }
-                }
                 for (at, run) in hasher.runs(&words, n).into_iter().enumerate() {
                     let index = if n == LONG { &mut all.long } else { &mut all.short };
                     let places = index.entry(run).or_default();
@@ -158,22 +199,23 @@ impl Evaluations {
 
     /// False for nearly every text that shares no run of `SHORT` words with a problem, and is not a short problem as a whole.
     fn may_hold(&self, text: &str) -> bool {
-        let (mut runs, mut found, mut words) = (self.hasher.rolling::<SHORT>(), false, 0);
-        self.hasher.each_spaced(text, |word, _| {
-            words += 1;
-            let run = runs.push(word);
-            found |= words >= SHORT && self.is_seen(run) && self.runs.contains(&run);
+        let (mut runs, mut found, mut words) = (Runs::new(), false, 0);
+        spaced::each::<false>(text, self.key, |some, _| {
+            words += some.len();
+            let runs = runs.push(some);
+            let any = runs.iter().fold(false, |any, run| any | self.is_seen(*run));
+            found |= any && runs.iter().any(|run| self.is_seen(*run) && self.runs.contains(run));
         });
         found || words < SHORT && !self.whole.is_empty()
     }
 
     fn is_seen(&self, run: u64) -> bool {
-        let bit = run >> (64 - SEEN_BITS);
-        self.seen[bit as usize / 64] >> (bit % 64) & 1 == 1
+        let (word, bits) = seen_at(run);
+        self.seen[word] & bits == bits
     }
 
     fn look_for(&self, text: &str) -> Option<Hit> {
-        let words = self.hasher.spaced(text);
+        let words = Spaced::of(text, self.key);
         if words.hashes.is_empty() {
             return None;
         }
@@ -203,10 +245,11 @@ impl Evaluations {
         Some(self.hit(item, first..first + n, shared.coverage(), text, &words))
     }
 
-    fn hit(&self, item: u32, run: std::ops::Range<usize>, coverage: f64, text: &str, words: &super::shingles::Words) -> Hit {
-        let span = (words.places[run.start].start, words.places[run.end - 1].end);
-        let quoted = text[span.0..span.1].chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        Hit { item: self.items[item as usize].name.clone(), run: run.len(), text: quoted, coverage, span }
+    fn hit(&self, item: u32, run: std::ops::Range<usize>, coverage: f64, text: &str, words: &Spaced) -> Hit {
+        let length = run.len();
+        let place = words.place(text, run);
+        let quoted = text[place.clone()].chars().take(QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Hit { item: self.items[item as usize].name.clone(), run: length, text: quoted, coverage, span: (place.start, place.end) }
     }
 }
 

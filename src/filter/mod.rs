@@ -12,6 +12,7 @@ mod rules;
 mod select;
 mod settings;
 mod shingles;
+mod spaced;
 mod stored;
 
 pub use cards::BUCKETS;

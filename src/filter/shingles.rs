@@ -1,8 +1,7 @@
-//! Words and runs of words as 64-bit numbers: what duplicates and contamination are found by.
+//! Words and runs of words as 64-bit numbers: what duplicates are found by, and the runs for contamination too.
 //!
-//! For duplicates a word is a run of letters and digits in lower case, one Han character, or one of the signs `+ - * / = < > ^ %`; everything else only parts words,
-//! so that punctuation, layout and LaTeX's braces make no difference. For contamination words are what white space parts, as the field counts them, without their
-//! punctuation: a formula of twelve signs is one word and no long run. Two different runs of words get the same number with a probability of 2^-64.
+//! A word is a run of letters and digits in lower case, one Han character, or one of the signs `+ - * / = < > ^ %`; everything else only parts words,
+//! so that punctuation, layout and LaTeX's braces make no difference. Two different runs of words get the same number with a probability of 2^-64.
 
 use crate::key::Key;
 use crate::problem::is_han;
@@ -79,62 +78,6 @@ impl Hasher {
     pub fn new(key: Key) -> Self {
         let [a, b, c, d] = key.block(0, 0);
         Self { start: u64::from(a) << 32 | u64::from(b), base: (u64::from(c) << 32 | u64::from(d)) | 1 }
-    }
-
-    /// The words of a text that white space parts, or Han characters, by their letters, digits and signs; one without any is none.
-    pub fn each_spaced(&self, text: &str, mut found: impl FnMut(u64, Range<usize>)) {
-        let bytes = text.as_bytes();
-        let (mut at, mut begin, mut word) = (0, 0, Word::new(self.start));
-        loop {
-            let byte = bytes.get(at).copied().unwrap_or(b' ');
-            let lower = if byte < 128 { ASCII[usize::from(byte)] } else { 0 };
-            if lower > 1 {
-                word.eat(lower);
-                at += 1;
-                continue;
-            }
-            let (mut width, mut han, mut space) = (1, false, false);
-            if byte < 128 {
-                // An asterisk that is not between two letters or digits marks emphasis.
-                let between = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
-                match lower {
-                    1 if byte == b'*' && !(at.checked_sub(1).is_some_and(between) && between(at + 1)) => {}
-                    0 => space = byte.is_ascii_whitespace(),
-                    _ => word.eat(byte),
-                }
-            } else {
-                let c = text[at..].chars().next().unwrap_or(' ');
-                (width, han, space) = (c.len_utf8(), is_han(c), c.is_whitespace());
-                if c.is_alphanumeric() && !han {
-                    c.to_lowercase().for_each(|c| c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.eat(byte)));
-                }
-            }
-            if space || han {
-                if word.length > 0 {
-                    found(std::mem::replace(&mut word, Word::new(self.start)).finish(), begin..at.min(bytes.len()));
-                }
-                begin = at + width;
-            }
-            if han {
-                let mut word = Word::new(!self.start);
-                bytes[at..at + width].iter().for_each(|byte| word.eat(*byte));
-                found(word.finish(), at..at + width);
-            }
-            if at >= bytes.len() {
-                return;
-            }
-            at += width;
-        }
-    }
-
-    /// The words of [`Self::each_spaced`] with their places.
-    pub fn spaced(&self, text: &str) -> Words {
-        let mut words = Words::default();
-        self.each_spaced(text, |hash, place| {
-            words.hashes.push(hash);
-            words.places.push(place);
-        });
-        words
     }
 
     /// The words of a text.
@@ -220,11 +163,6 @@ impl Hasher {
         runs
     }
 
-    /// Hashes of runs of `N` words as they come; others than those of [`Self::runs`].
-    pub(super) fn rolling<const N: usize>(&self) -> Rolling<N> {
-        Rolling { words: [0; N], at: 0, sum: 0, base: self.base, power: (0..N).fold(1u64, |power, _| power.wrapping_mul(self.base)) }
-    }
-
     /// The runs of `n` words of question and response as a set, sorted; no run reaches from one into the other.
     pub fn shingles(&self, question: &str, response: &str, n: usize) -> Vec<u64> {
         let mut all = Vec::new();
@@ -236,26 +174,6 @@ impl Hasher {
         all.sort_unstable();
         all.dedup();
         all
-    }
-}
-
-/// The last `N` words as one number.
-pub(super) struct Rolling<const N: usize> {
-    words: [u64; N],
-    at: usize,
-    sum: u64,
-    base: u64,
-    power: u64,
-}
-
-impl<const N: usize> Rolling<N> {
-    /// Adds a word; gives the hash of the last `N`.
-    #[inline(always)]
-    pub fn push(&mut self, word: u64) -> u64 {
-        let old = std::mem::replace(&mut self.words[self.at], word);
-        self.at = (self.at + 1) % N;
-        self.sum = self.sum.wrapping_mul(self.base).wrapping_add(word).wrapping_sub(old.wrapping_mul(self.power));
-        self.sum
     }
 }
 
@@ -296,26 +214,6 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(words(text), expected, "{text:?}");
         }
-    }
-
-    #[test]
-    fn spaced_words_are_what_white_space_parts_without_punctuation() {
-        let rows: [(&str, &[&str]); 5] = [
-            ("", &[]),
-            (" ., \n", &[]),
-            ("Let $x+y=5$, so (now)\u{3000}go.", &["Let", "$x+y=5$,", "so", "(now)", "go."]),
-            ("设x为3 ok", &["设", "x", "为", "3", "ok"]),
-            ("a - b", &["a", "-", "b"]),
-        ];
-        let hasher = Hasher::new(Key::new(1, "words"));
-        for (text, expected) in rows {
-            let places = hasher.spaced(text).places;
-            assert_eq!(places.iter().map(|place| &text[place.clone()]).collect::<Vec<_>>(), expected, "{text:?}");
-        }
-        assert_eq!(hasher.spaced("The (JAR), is: \"Éa\" x+y.").hashes, hasher.spaced("the jar is éa $x+y$").hashes);
-        assert_eq!(hasher.spaced("**the** *jar*").hashes, hasher.spaced("the jar").hashes);
-        assert_ne!(hasher.spaced("2*3").hashes, hasher.spaced("23").hashes);
-        assert_ne!(hasher.spaced("x-y").hashes, hasher.spaced("x+y").hashes);
     }
 
     #[test]

@@ -111,6 +111,22 @@ impl Hasher for AsItIs {
     }
 }
 
+/// A random number for each byte: `hash << 1` plus that of the next byte is the hash of the last 64.
+pub(crate) static GEAR: [u64; 256] = gear();
+
+const fn gear() -> [u64; 256] {
+    let (mut table, mut i, mut state) = ([0u64; 256], 0, 0u64);
+    while i < 256 {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let a = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        table[i] = b ^ b >> 31;
+        i += 1;
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 
 pub mod after_answer;
 pub mod behaviours;
-mod bytes;
+pub(crate) mod bytes;
 pub mod census;
 pub mod language;
 mod phrases;

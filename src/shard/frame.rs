@@ -6,7 +6,7 @@
 use crate::publish::hex;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, Read, Write};
-use zstd::stream::raw::{Decoder, Operation};
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 /// Raw size at which a frame is closed.
 pub(super) const FRAME_BYTES: usize = 1 << 20;
@@ -119,27 +119,47 @@ impl<R: BufRead> Frames<R> {
 
     /// The next frame or piece of one; `None` at the end of the input. After an error there is nothing more to be had.
     pub(super) fn next(&mut self) -> Result<Option<Piece>, Bad> {
-        let mut raw = Vec::new();
-        let mut chunk = vec![0; 1 << 17];
-        let start = self.open.unwrap_or(self.offset);
+        let (mut raw, start) = (Vec::new(), self.open.unwrap_or(self.offset));
+        let complete = self.append(&mut raw)?;
+        Ok(complete.map(|complete| Piece { raw, start, end: self.offset, complete }))
+    }
+
+    /// Appends the raw bytes of the next frame or piece of one; says whether the frame ends with them, `None` at the end of the input. After an error `raw` is as
+    /// it was.
+    pub(super) fn append(&mut self, raw: &mut Vec<u8>) -> Result<Option<bool>, Bad> {
+        let before = raw.len();
+        let appended = self.decode(raw);
+        if appended.is_err() {
+            raw.truncate(before);
+        }
+        appended
+    }
+
+    fn decode(&mut self, raw: &mut Vec<u8>) -> Result<Option<bool>, Bad> {
+        let (before, start) = (raw.len(), self.open.unwrap_or(self.offset));
         loop {
             let input = self.input.fill_buf().map_err(Bad::Io)?;
             let at_end = input.is_empty();
             if at_end && self.offset == start {
                 return Ok(None);
             }
-            let status = self.decoder.run_on_buffers(input, &mut chunk).map_err(|error| Bad::Damaged(error.to_string()))?;
-            if at_end && status.bytes_written == 0 && status.remaining != 0 {
+            // What a frame says of its size is a hint; where it is right, nothing is moved.
+            let says = if self.offset == start { zstd::zstd_safe::get_frame_content_size(input).ok().flatten() } else { None };
+            raw.reserve(says.map_or(1 << 17, |bytes| bytes.min(self.whole_bytes as u64) as usize + 1));
+            let at = raw.len();
+            let (mut from, mut to) = (InBuffer::around(input), OutBuffer::around_pos(raw, at));
+            let remaining = self.decoder.run(&mut from, &mut to).map_err(|error| Bad::Damaged(error.to_string()))?;
+            let read = from.pos();
+            if at_end && raw.len() == at && remaining != 0 {
                 return Err(Bad::Damaged("the file ends inside it".into()));
             }
-            self.input.consume(status.bytes_read);
-            self.offset += status.bytes_read as u64;
-            raw.extend_from_slice(&chunk[..status.bytes_written]);
-            let complete = status.remaining == 0;
+            self.input.consume(read);
+            self.offset += read as u64;
+            let complete = remaining == 0;
             self.open = (!complete).then_some(start);
             self.index += u64::from(complete);
-            if complete || raw.len() > self.whole_bytes {
-                return Ok(Some(Piece { raw, start, end: self.offset, complete }));
+            if complete || raw.len() - before > self.whole_bytes {
+                return Ok(Some(complete));
             }
         }
     }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::vec::IntoIter;
 
@@ -63,47 +64,38 @@ impl<T: DeserializeOwned> Rows<T> {
     /// # Errors
     /// Where the files are damaged; the lines of the piece that was being read are not handed out.
     pub fn batch(&mut self, bytes: usize) -> Result<Option<Batch<T>>> {
-        let mut batch = Batch { path: PathBuf::new(), raw: Vec::new(), lines: Vec::new(), otherwise: self.otherwise };
-        loop {
-            let file = match &mut self.file {
-                Some(file) => file,
-                none => match self.waiting.next() {
-                    Some((path, info)) => none.insert(Lines::open(path, info)?),
-                    None => return Ok((!batch.lines.is_empty()).then_some(batch)),
-                },
-            };
-            batch.path.clone_from(&file.path);
-            while batch.raw.len() < bytes
-                && let Some((number, line)) = file.next()?
-            {
-                batch.raw.extend_from_slice(line);
-                batch.lines.push((number, batch.raw.len()));
+        while let Some(file) = self.file()? {
+            let taken = file.take(bytes)?;
+            let (path, ended) = (file.path.clone(), file.ended);
+            if !taken.lines.is_empty() {
+                return Ok(Some(Batch { path, taken, otherwise: self.otherwise }));
             }
-            if batch.raw.len() < bytes {
+            if ended {
                 self.file = None;
             }
-            if !batch.lines.is_empty() {
-                return Ok(Some(batch));
-            }
         }
+        Ok(None)
+    }
+
+    /// The file that is being read, or the next one; `None` after the last.
+    fn file(&mut self) -> Result<Option<&mut Lines>> {
+        if self.file.is_none() {
+            self.file = self.waiting.next().map(|(path, info)| Lines::open(path, info)).transpose()?;
+        }
+        Ok(self.file.as_mut())
     }
 
     fn step(&mut self) -> Result<Option<T>> {
         loop {
-            let file = match &mut self.file {
-                Some(file) => file,
-                none => match self.waiting.next() {
-                    Some((path, info)) => none.insert(Lines::open(path, info)?),
-                    None => return Ok(None),
-                },
-            };
+            let otherwise = self.otherwise;
+            let Some(file) = self.file()? else { return Ok(None) };
             match file.next()? {
                 Some((number, line)) => {
                     if let Ok(row) = serde_json::from_slice(line) {
                         return Ok(Some(row));
                     }
                     let line = line.to_vec();
-                    return parse(&line, &file.path, number, self.otherwise).map(Some);
+                    return parse(&line, &file.path, number, otherwise).map(Some);
                 }
                 None => self.file = None,
             }
@@ -127,19 +119,25 @@ impl<T: DeserializeOwned> Iterator for Rows<T> {
 /// Lines of one file, to be parsed on any thread.
 pub struct Batch<T> {
     path: PathBuf,
-    raw: Vec<u8>,
-    /// Number in the file, and where the line ends in `raw`.
-    lines: Vec<(u64, usize)>,
+    taken: Taken,
     otherwise: Option<Otherwise<T>>,
+}
+
+/// Bytes of whole lines.
+#[derive(Default)]
+struct Taken {
+    raw: Vec<u8>,
+    /// Of each line that is not blank its number in the file, and its place in `raw`.
+    lines: Vec<(u64, Range<usize>)>,
 }
 
 impl<T: DeserializeOwned> Batch<T> {
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.taken.lines.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.taken.lines.is_empty()
     }
 
     /// The row of one line.
@@ -147,13 +145,12 @@ impl<T: DeserializeOwned> Batch<T> {
     /// # Errors
     /// Naming file and line, where it is none.
     pub fn row(&self, line: usize) -> Result<T> {
-        parse(self.line(line), &self.path, self.lines[line].0, self.otherwise)
+        parse(self.line(line), &self.path, self.taken.lines[line].0, self.otherwise)
     }
 
     /// The bytes of one line.
     pub fn line(&self, line: usize) -> &[u8] {
-        let start = line.checked_sub(1).map_or(0, |before| self.lines[before].1);
-        &self.raw[start..self.lines[line].1]
+        &self.taken.raw[self.taken.lines[line].1.clone()]
     }
 }
 
@@ -192,7 +189,8 @@ enum Input {
 impl Lines {
     fn open(path: PathBuf, info: Option<ShardInfo>) -> Result<Self> {
         let open = || -> std::io::Result<Input> {
-            let mut input = BufReader::with_capacity(1 << 17, Hashed::new(File::open(&path)?));
+            // As large as a frame: one that is there as a whole is decompressed to where it is wanted, with no copy between.
+            let mut input = BufReader::with_capacity(FRAME_BYTES, Hashed::new(File::open(&path)?));
             // Only the extension tells damage at the head of a compressed file from text; the content tells a compressed file of another name.
             let compressed = path.extension().is_some_and(|e| e == "zst") || input.fill_buf()?.starts_with(&MAGIC);
             Ok(if compressed { Input::Frames(Frames::new(input, 0)?) } else { Input::Plain(input) })
@@ -205,10 +203,10 @@ impl Lines {
     fn next(&mut self) -> Result<Option<(u64, &[u8])>> {
         loop {
             let rest = &self.buffer[self.start..];
-            let newline = rest[self.searched..].iter().position(|byte| *byte == b'\n').map(|i| self.searched + i);
+            let newline = memchr::memchr(b'\n', &rest[self.searched..]).map(|i| self.searched + i);
             let end = match newline {
                 Some(end) => end,
-                None if self.ended && rest.is_empty() => return Ok(None),
+                None if self.ended && rest.is_empty() => return self.check_end().map(|()| None),
                 None if self.ended => rest.len(),
                 None => {
                     self.searched = rest.len();
@@ -227,6 +225,34 @@ impl Lines {
         }
     }
 
+    /// All whole lines of the next `bytes` bytes, as they lie; none at the end of the file.
+    fn take(&mut self, bytes: usize) -> Result<Taken> {
+        while !self.ended && (self.buffer.len() - self.start < bytes || memchr::memrchr(b'\n', &self.buffer[self.start..]).is_none()) {
+            self.fill()?;
+        }
+        let end = match memchr::memrchr(b'\n', &self.buffer) {
+            Some(newline) if !self.ended => newline + 1,
+            _ => self.buffer.len(),
+        };
+        let rest = self.buffer.split_off(end);
+        let mut taken = Taken { raw: std::mem::replace(&mut self.buffer, rest), lines: Vec::new() };
+        let mut start = std::mem::take(&mut self.start);
+        self.searched = 0;
+        while start < end {
+            let newline = memchr::memchr(b'\n', &taken.raw[start..]).map_or(end, |length| start + length);
+            self.number += 1;
+            if !taken.raw[start..newline].trim_ascii().is_empty() {
+                taken.lines.push((self.number, start..newline));
+            }
+            start = newline + 1;
+        }
+        self.rows += taken.lines.len() as u64;
+        if self.ended && taken.lines.is_empty() {
+            self.check_end()?;
+        }
+        Ok(taken)
+    }
+
     /// Appends the next piece of the file to what is left of the buffer.
     fn fill(&mut self) -> Result<()> {
         self.buffer.drain(..self.start);
@@ -235,8 +261,8 @@ impl Lines {
             bail!("{}:{}: the line is longer than {WHOLE_BYTES} bytes", self.path.display(), self.number + 1);
         }
         match &mut self.input {
-            Input::Frames(frames) => match frames.next() {
-                Ok(Some(piece)) => self.buffer.extend_from_slice(&piece.raw),
+            Input::Frames(frames) => match frames.append(&mut self.buffer) {
+                Ok(Some(_)) => {}
                 Ok(None) => self.ended = true,
                 Err(bad) => return Err(self.damaged(&bad)),
             },
@@ -248,7 +274,7 @@ impl Lines {
                 self.ended = n == 0;
             }
         }
-        if self.ended { self.check_end() } else { Ok(()) }
+        Ok(())
     }
 
     fn damaged(&self, bad: &Bad) -> anyhow::Error {

@@ -3,7 +3,7 @@
 //! A rolling hash over 64 bytes is taken at every byte; of these grams one in 32 is looked up, chosen by its own hash, so that the same text is
 //! sampled at the same places. Where no gram was chosen for 256 bytes, as in a loop of a few letters, the next one is.
 
-use crate::measure::bytes::{Hashes, fold};
+use crate::measure::bytes::{GEAR, Hashes, fold};
 
 /// How much of a text stood before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
@@ -27,22 +27,6 @@ impl Grams {
 
 const WIDTH: usize = 64;
 const GAP: usize = 256;
-
-/// A random number for each byte.
-static GEAR: [u64; 256] = gear();
-
-const fn gear() -> [u64; 256] {
-    let (mut table, mut i, mut state) = ([0u64; 256], 0, 0u64);
-    while i < 256 {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let a = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        table[i] = b ^ b >> 31;
-        i += 1;
-    }
-    table
-}
 
 pub(super) fn measure(bytes: &[u8]) -> Grams {
     let mut grams = Grams::default();
