@@ -181,7 +181,7 @@ impl Judge {
 
 /// The reward component of an opinion, in [0, 1]: only where no rule can check, so `None` for every trace that rules have judged, whatever they said.
 ///
-/// It is logged under its own name and is no part of any preset's total.
+/// It is logged under its own name, and is the total of the preset `judge` alone.
 pub fn reward(trace: &Trace, opinion: &Opinion) -> Option<f64> {
     opinion.score.filter(|_| trace.verdict.is_none())
 }

@@ -46,6 +46,8 @@ pub enum Answer {
     Code { tests: CodeTests },
     /// What the user's own program decides, which is given this reference; empty where it needs none.
     Command { reference: String },
+    /// No rule decides: what is known, if anything, is for a model as judge.
+    Open { reference: String },
 }
 
 /// How a program is tested.
@@ -81,7 +83,11 @@ impl Answer {
     pub fn gold(&self) -> String {
         match self {
             Self::Number { value } => value.clone(),
-            Self::Math { text } | Self::Exact { text } | Self::Regex { pattern: text } | Self::Command { reference: text } => text.clone(),
+            Self::Math { text }
+            | Self::Exact { text }
+            | Self::Regex { pattern: text }
+            | Self::Command { reference: text }
+            | Self::Open { reference: text } => text.clone(),
             Self::Choice { letter } => letter.to_string(),
             Self::Countdown { numbers, target } => format!("{target} from {numbers:?}"),
             Self::Knights { names, knights } => names

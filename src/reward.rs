@@ -46,6 +46,9 @@ pub enum RewardPreset {
     Tiny,
     /// What the user's own command pays (`problems.verify = { command = … }`); 1 correct, else 0, where it pays nothing.
     Command,
+    /// A model's opinion in [0, 1], for problems that no rule can check (`problems.verify = "judge"`), and for these alone. Source: DeepSeek-R1, last RL stage:
+    /// preference rewards for general data beside rules for reasoning.
+    Judge,
 }
 
 /// A reward with its named parts, which add up to it.
@@ -88,6 +91,8 @@ pub fn score(
     let consistency = || language::share(response.think.unwrap_or(response.text), problem.language);
     let scored = Scored::sum(match preset {
         Command => vec![("command", paid.unwrap_or(accuracy.1))],
+        // Paid when the group is there: a judge is asked for many attempts at once.
+        Judge => Vec::new(),
         R1Zero => vec![accuracy, format],
         R1Stage1 => vec![accuracy, format, ("language", consistency())],
         OutcomeFormat => vec![("accuracy", grade(verdict, 1.0, -1.0, 0.0, 0.0)), ("format", 0.5 * format.1)],
@@ -170,7 +175,7 @@ mod tests {
     const GOOD: &str = "<think>7+4 is 11\n</think><answer>11</answer>";
     const LOOSE: &str = "so <think>7+4 is 11\n</think> then <answer>11</answer>";
     const PLAIN: &str = "it is 11";
-    const ALL: [RewardPreset; 14] = [
+    const ALL: [RewardPreset; 15] = [
         R1Zero,
         R1Stage1,
         OutcomeFormat,
@@ -185,6 +190,7 @@ mod tests {
         Nanochat,
         Tiny,
         Command,
+        Judge,
     ];
 
     fn verdicts() -> [Verdict; 4] {
@@ -336,6 +342,7 @@ mod tests {
             "nanochat",
             "tiny",
             "command",
+            "judge",
         ];
         assert_eq!(names, expect);
     }

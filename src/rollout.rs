@@ -6,7 +6,7 @@
 use crate::key::Key;
 use crate::measure;
 use crate::model::text::Text;
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::response::Response;
 use crate::reward::{RewardPreset, score};
 use crate::sampler::{Attempt, Next, Prompt, Sampler, SamplingParams, Served};
@@ -16,7 +16,8 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::Scope;
 
 /// How a question becomes a prompt. The texts are in `data/prompts/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,16 +147,26 @@ impl Rollout {
                 Ok(Next::Request { prompt, attempt })
             }
         };
-        let mut finished = |attempt: Attempt| {
-            let (problem, rendered) = {
-                let mut asked = asked.borrow_mut();
-                let entry = asked.get_mut(&attempt.prompt.index).context("a problem is kept while attempts at it run")?;
-                entry.running -= 1;
-                (entry.problem.clone(), entry.rendered.clone())
+        std::thread::scope(|scope| {
+            let mut beside = Beside::new(scope, self);
+            let mut finished = |attempt: Attempt| {
+                let (problem, rendered) = {
+                    let mut asked = asked.borrow_mut();
+                    let entry = asked.get_mut(&attempt.prompt.index).context("a problem is kept while attempts at it run")?;
+                    entry.running -= 1;
+                    (entry.problem.clone(), entry.rendered.clone())
+                };
+                if !Rules::is_slow(&problem) {
+                    return done(self.judge(&problem, &rendered, attempt)?);
+                }
+                beside.give((problem, rendered, attempt));
+                beside.take(Beside::AHEAD, done)
             };
-            done(self.judge(&problem, &rendered, attempt)?)
-        };
-        sampler.run(&self.params, &mut request, &mut finished)
+            let sampled = sampler.run(&self.params, &mut request, &mut finished);
+            // What was sampled is judged and handed over, whatever ended the sampling; the first failure is the one to tell.
+            let judged = beside.take(0, done);
+            sampled.and(judged)
+        })
     }
 
     /// Turns an attempt into a judged trace.
@@ -166,9 +177,17 @@ impl Rollout {
         let (text, counts) = served.map(remote).or_else(local).context("tokens came without a tokenizer")?;
         let response = Response::parse(&text);
         // No verdict is no reward: what could not be run ends the stage, as the error that it is.
-        let judgement = self.verifier.judgement(problem, &response).with_context(|| format!("problem {} cannot be judged", problem.id))?;
-        let scored = score(self.reward, problem, &response, &judgement, completion.finish, counts.completion, self.params.max_tokens);
-        let verdict = judgement.verdict;
+        let (verdict, rewards) = match &problem.answer {
+            // No rule, so no verdict; what a judge thinks is the caller's business.
+            Answer::Open { .. } => (None, serde_json::Map::new()),
+            _ => {
+                let judgement = self.verifier.judgement(problem, &response);
+                let judgement = judgement.with_context(|| format!("problem {} cannot be judged", problem.id))?;
+                let scored =
+                    score(self.reward, problem, &response, &judgement, completion.finish, counts.completion, self.params.max_tokens);
+                (Some(judgement.verdict), scored.to_map())
+            }
+        };
         let trace = Trace {
             id: Trace::id_of(&problem.id, attempt),
             problem: problem.id.clone(),
@@ -177,9 +196,9 @@ impl Rollout {
             question: problem.question.clone(),
             gold: problem.answer.gold(),
             messages: vec![Message::user(&rendered.content), Message::assistant(&text)],
-            answer: verdict.answer().map(str::to_owned),
-            verdict: Some(verdict),
-            rewards: scored.to_map(),
+            answer: verdict.as_ref().and_then(|verdict| verdict.answer()).map(str::to_owned),
+            verdict,
+            rewards,
             prompt_tokens: counts.prompt,
             completion_tokens: counts.completion,
             finish: completion.finish,
@@ -192,6 +211,65 @@ impl Rollout {
             response: text,
         };
         Ok(Judged { trace, prompt: rendered.tokens.clone(), completion })
+    }
+}
+
+/// What is judged beside the sampler, so that it does not wait for programs: a thread for each that computes, started with the first of these attempts.
+struct Beside<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    rollout: &'scope Rollout,
+    threads: Option<(mpsc::Sender<Waiting>, mpsc::Receiver<Result<Judged>>)>,
+    /// Attempts that were given and not taken.
+    open: usize,
+}
+
+type Waiting = (Arc<Problem>, Arc<Rendered>, Attempt);
+
+impl<'scope, 'env> Beside<'scope, 'env> {
+    /// Attempts that may wait to be judged: more of them and sampling waits, so that few are sampled again after a kill.
+    const AHEAD: usize = 64;
+
+    fn new(scope: &'scope Scope<'scope, 'env>, rollout: &'scope Rollout) -> Self {
+        Self { scope, rollout, threads: None, open: 0 }
+    }
+
+    fn give(&mut self, waiting: Waiting) {
+        let (scope, rollout) = (self.scope, self.rollout);
+        let (sender, _) = self.threads.get_or_insert_with(|| {
+            let ((sender, waiting), (judged, receiver)) = (mpsc::channel::<Waiting>(), mpsc::channel());
+            let waiting = Arc::new(Mutex::new(waiting));
+            for _ in 0..rayon::current_num_threads() {
+                let (waiting, judged) = (waiting.clone(), judged.clone());
+                scope.spawn(move || {
+                    let next = || waiting.lock().ok()?.recv().ok();
+                    while let Some((problem, rendered, attempt)) = next() {
+                        if judged.send(rollout.judge(&problem, &rendered, attempt)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            (sender, receiver)
+        });
+        // Nobody is there to take it only where all threads have panicked, which the scope tells.
+        self.open += usize::from(sender.send(waiting).is_ok());
+    }
+
+    /// Hands over what has been judged, and waits for more while over `most` are open.
+    fn take(&mut self, most: usize, done: &mut dyn FnMut(Judged) -> Result<()>) -> Result<()> {
+        if most == 0 {
+            // The threads end when they have judged what is there.
+            self.threads = self.threads.take().map(|(_, receiver)| (mpsc::channel().0, receiver));
+        }
+        let Some((_, receiver)) = &self.threads else { return Ok(()) };
+        let mut failed = Ok(());
+        while self.open > 0 {
+            let Some(judged) = (if self.open > most { receiver.recv().ok() } else { receiver.try_recv().ok() }) else { break };
+            self.open -= 1;
+            // After a failure the others are still waited for; those that are good are handed over.
+            failed = failed.and(judged.and_then(&mut *done));
+        }
+        failed
     }
 }
 
@@ -262,7 +340,7 @@ fn response_text(text: &Text, rendered: &Rendered, completion: &Completion) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::{Answer, CodeTests, Language, ProblemId};
+    use crate::problem::{CodeTests, Language, ProblemId};
     use crate::verify::{Extraction, Unavailable};
 
     /// Here the sandbox has no helper, since this program is a test: as on a machine that has no sandbox, nothing can be run.

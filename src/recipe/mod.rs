@@ -22,6 +22,7 @@ use crate::model::Shape;
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::{SamplingParams, is_url};
+use crate::sandbox::Limits;
 use crate::tasks::cold_start::Corruption;
 use crate::tasks::{Check, Fields, Task};
 use crate::verify::Extraction;
@@ -62,6 +63,8 @@ pub struct Problems {
     /// How the references of the user's own problems are checked.
     pub verify: Option<Check>,
     pub extraction: Extraction,
+    /// What a program may use that is an answer; `None` is what the sandbox gives.
+    pub limits: Option<Limits>,
     /// Levels that a generated task draws from; empty is the task's own choice.
     pub levels: Vec<u8>,
     /// Evaluation sets of which no problem is trained on: tasks by name, or files.
@@ -285,6 +288,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
         Method::Grpo(grpo) => grpo.reward == RewardPreset::Command,
         Method::Sft(_) => false,
     });
+    check_opinions(t, recipe);
     let commanded = matches!(recipe.problems.verify, Some(Check::Command(_)));
     if (pays || recipe.sample.reward == RewardPreset::Command) && !commanded && t.is_sound("problems") {
         t.problem(
@@ -298,6 +302,37 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     let can_start = ["arithmetic", "countdown-tiny"].contains(&recipe.problems.task.as_str());
     if recipe.cold_start.is_some() && !can_start && t.is_sound("problems") {
         t.problem(format!("[cold_start] can make traces for arithmetic and countdown-tiny only, not {:?}", recipe.problems.task));
+    }
+}
+
+/// Where no rule can check, a model's opinion is all that can be paid, and where one can, it is never paid.
+fn check_opinions(t: &Table, recipe: &Recipe) {
+    let is_open = recipe.problems.verify == Some(Check::Judge);
+    let phases = recipe.teacher.iter().chain(&recipe.student).flat_map(|model| &model.phases);
+    let rewards: Vec<RewardPreset> = phases
+        .filter_map(|phase| match &phase.method {
+            Method::Grpo(grpo) => Some(grpo.reward),
+            Method::Sft(_) => None,
+        })
+        .collect();
+    if !t.is_sound("problems") {
+        return;
+    }
+    if rewards.iter().any(|reward| (*reward == RewardPreset::Judge) != is_open) {
+        t.problem(if is_open {
+            "problems.verify is \"judge\": no rule can check them, so a GRPO phase on them needs reward = \"judge\"".into()
+        } else {
+            "reward = \"judge\" is for problems that no rule can check: problems.verify must be \"judge\"".into()
+        });
+    }
+    if recipe.sample.reward == RewardPreset::Judge {
+        t.problem("sample.reward: a judge is asked after sampling; see distill judge".into());
+    }
+    if is_open && !rewards.is_empty() && recipe.judge.is_none() && t.is_sound("judge") {
+        t.problem("[judge] is missing: which model's opinion is the reward?".into());
+    }
+    for task in recipe.evaluate.tasks.iter().filter(|task| is_open && !is_task(&task.name)) {
+        t.problem(format!("evaluate.tasks: {:?} would be checked as the problems are, and no rule can check these", task.name));
     }
 }
 
@@ -327,6 +362,7 @@ fn empty_problems() -> Problems {
         fields: Fields::default(),
         verify: None,
         extraction: Extraction::Flexible,
+        limits: None,
         levels: Vec::new(),
         decontaminate: Vec::new(),
     }
@@ -347,10 +383,14 @@ fn read_problems(t: &mut Table) -> Problems {
             .unwrap_or_default(),
         verify: t.optional("verify"),
         extraction: t.or("extraction", Extraction::Flexible),
+        limits: t.optional("limits"),
         levels: t.or("levels", Vec::new()),
         decontaminate: t.optional("decontaminate").unwrap_or_default(),
         file,
     };
+    if let Some(Err(problem)) = problems.limits.as_ref().map(Limits::check) {
+        t.problem(format!("problems.{problem}"));
+    }
     let range = match problems.task.parse::<Task>() {
         Ok(Task::Arithmetic) => Some((3, 5)),
         Ok(Task::Countdown) => Some((3, 6)),

@@ -93,7 +93,7 @@ impl Found<'_> {
     /// Whether an instruction to box the answer helps.
     fn style(&self) -> PromptStyle {
         match self.proposal.check {
-            Check::Code | Check::Command(_) => PromptStyle::Plain,
+            Check::Code | Check::Command(_) | Check::Judge => PromptStyle::Plain,
             _ => PromptStyle::R1,
         }
     }
@@ -311,5 +311,6 @@ fn explained(check: &Check) -> &'static str {
         Check::Knights => "who is a knight and who a knave",
         Check::Code => "a Python program that passes the tests, run in the sandbox",
         Check::Command(_) => "what the command says",
+        Check::Judge => "no rule: a model's opinion",
     }
 }

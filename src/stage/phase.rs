@@ -13,23 +13,25 @@ use super::run::{Interrupted, Run, Status};
 use super::sample;
 use super::speaker;
 use super::ui::interrupt_requested;
+use crate::judge::{Case, Cost, Judge, Opinion};
 use crate::key::Key;
 use crate::model;
 use crate::model::text::Text;
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::publish::{self, Lines};
 use crate::recipe::{ControlData, Grpo as GrpoPhase, Method, Model, Phase, Sft as SftPhase};
 use crate::reward::RewardPreset;
 use crate::rollout::{Ask, Judged, Rollout};
-use crate::sampler::{LocalSampler, SamplingParams};
+use crate::sampler::{LocalSampler, Sampler, SamplingParams};
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
 use crate::trace::Trace;
-use crate::train::{Batch, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
+use crate::train::{AskOpinions, Batch, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -192,6 +194,10 @@ impl Job<'_> {
                     // Its denominators are those of the micro-batches.
                     method["micro_batch_tokens"] = run.recipe.execution.micro_batch_tokens.into();
                 }
+                if let Some(judge) = run.recipe.judge.as_ref().filter(|_| g.reward == RewardPreset::Judge) {
+                    let model = models::identity(run, &models::origin(run, &judge.model)?, "judge", &judge.model)?;
+                    method["judge"] = json!({"model": model, "votes": judge.votes, "sampling": judge.params});
+                }
                 method
             }
         };
@@ -244,7 +250,11 @@ impl Job<'_> {
         let slots = slots(self.run, learner.decoder().config(), room)?;
         let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), slots, room)?;
         let save_steps = self.run.recipe.execution.grpo_save_steps;
+        let is_open = seen.iter().any(|problem| matches!(problem.answer, Answer::Open { .. }));
+        let mut judge = if is_open { Some(Asked::open(self.run, phase, &seen)?) } else { None };
+        let mut ask = |cases: &[Case]| judge.as_mut().context("[judge] is missing")?.opinions(cases);
         let grpo = Grpo {
+            opinions: is_open.then(|| RefCell::new(&mut ask as &mut AskOpinions)),
             settings: &phase.settings,
             rollout: &rollout,
             problem: &|n| problems.endless(n),
@@ -256,6 +266,7 @@ impl Job<'_> {
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
         let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)? };
         let complete = grpo.run(learner, &mut sampler, start, &mut keeper)?;
+        drop(grpo);
         keeper.watch.bar.finish_and_clear();
         let missing = keeper.rollouts.missing.clone();
         if !complete {
@@ -266,6 +277,9 @@ impl Job<'_> {
         let mut counts = json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()});
         if !missing.is_empty() {
             counts["steps_without_rollouts"] = missing.into();
+        }
+        if let Some(judge) = judge {
+            counts["judge"] = serde_json::to_value(judge.cost)?;
         }
         Ok(counts)
     }
@@ -300,6 +314,48 @@ impl Job<'_> {
 
 fn data_hash(path: &Path) -> Result<String> {
     if path.is_dir() { Manifest::load(path)?.hash() } else { publish::sha256_file(path) }
+}
+
+/// The judge of a phase on problems that no rule can check.
+struct Asked {
+    judge: Judge,
+    sampler: Box<dyn Sampler>,
+    /// Since this process began.
+    cost: Cost,
+}
+
+impl Asked {
+    fn open(run: &Run, phase: &GrpoPhase, problems: &[Arc<Problem>]) -> Result<Self> {
+        let settings = run.recipe.judge.as_ref().context("[judge] is missing: name a model in judge.model")?;
+        let origin = models::origin(run, &settings.model)?;
+        let speaker = speaker::Speaker::open(run, &settings.model, &origin, "judge")?;
+        let judge =
+            Judge { text: speaker.text(), votes: settings.votes, params: settings.params.clone(), key: Key::new(run.seed(), "judge") };
+        let case = |problem: &Arc<Problem>| Case {
+            id: problem.id.0.clone(),
+            question: problem.question.clone(),
+            reference: Some(problem.answer.gold()).filter(|gold| !gold.is_empty()),
+            answer: String::new(),
+        };
+        let cases: Vec<Case> = problems.iter().map(case).collect();
+        // Another tokenizer may need more tokens for the same answer; what is longer still is a reply that cannot be read.
+        let room = |positions: usize| Ok((judge.room(&cases, positions)? + 2 * phase.max_tokens).min(positions));
+        let sampler = speaker.sampler_for(run, &settings.model, &room)?;
+        Ok(Self { judge, sampler, cost: Cost::default() })
+    }
+
+    fn opinions(&mut self, cases: &[Case]) -> Result<Vec<Opinion>> {
+        let mut found = BTreeMap::new();
+        let cost = self.judge.run(&mut *self.sampler, cases, &mut |case, opinion| {
+            found.insert(case.id.clone(), opinion);
+            Ok(())
+        })?;
+        self.cost.requests += cost.requests;
+        self.cost.prompt_tokens += cost.prompt_tokens;
+        self.cost.completion_tokens += cost.completion_tokens;
+        // A sampler that was told to stop leaves some out.
+        cases.iter().map(|case| found.remove(&case.id).ok_or_else(|| Interrupted.into())).collect()
+    }
 }
 
 /// Metrics, progress and probes of a phase.

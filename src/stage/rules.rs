@@ -6,7 +6,7 @@ use crate::recipe::Problems;
 use crate::tasks::Check;
 use crate::verify::{Command, Rules};
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The verifier of a run. A command is looked at, and started when it is first needed.
@@ -26,15 +26,20 @@ pub fn of(settings: &Problems) -> Result<Rules> {
         Some(Check::Command(line)) => Some(Arc::new(Command::open(line)?)),
         _ => None,
     };
-    Ok(Rules { extraction: settings.extraction, command })
+    Ok(Rules { extraction: settings.extraction, command, limits: settings.limits })
 }
 
-/// Adds to a stage's inputs what verdicts follow from beyond problems and extraction, if any of these is decided by a command: that one, and the
-/// content of the files that it names.
+/// Adds to a stage's inputs what verdicts follow from beyond problems and extraction: where a command decides any of these, that one and the content of the
+/// files that it names; where programs are answers, what these may use if the recipe says so.
 pub fn add_identity(inputs: &mut Value, rules: &Rules, problems: &[Arc<Problem>]) {
     if let Some(command) = &rules.command
         && problems.iter().any(|problem| matches!(problem.answer, Answer::Command { .. }))
     {
         inputs["verify"] = command.identity();
+    }
+    if let Some(limits) = &rules.limits
+        && problems.iter().any(|problem| matches!(problem.answer, Answer::Code { .. }))
+    {
+        inputs["limits"] = json!(limits);
     }
 }

@@ -33,16 +33,18 @@ pub enum Check {
     Code,
     /// A program of the user's decides.
     Command(CommandLine),
+    /// No rule: a model's opinion is what there is, and never a verdict.
+    Judge,
 }
 
 impl Check {
     /// Those that a bare name stands for.
-    pub const NAMED: [Self; 8] =
-        [Self::Number, Self::Math, Self::Exact, Self::Choice, Self::Regex(None), Self::Countdown, Self::Knights, Self::Code];
+    pub const NAMED: [Self; 9] =
+        [Self::Number, Self::Math, Self::Exact, Self::Choice, Self::Regex(None), Self::Countdown, Self::Knights, Self::Code, Self::Judge];
 
     /// What a recipe can say, for messages.
     pub const KNOWN: &str =
-        "number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, { command = [\"python\", \"check.py\"] }";
+        "number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, judge, { command = [\"python\", \"check.py\"] }";
 
     /// The name in a recipe, without pattern or command line.
     pub fn name(&self) -> &'static str {
@@ -56,6 +58,7 @@ impl Check {
             Self::Knights => "knights",
             Self::Code => "code",
             Self::Command(_) => "command",
+            Self::Judge => "judge",
         }
     }
 
@@ -67,8 +70,9 @@ impl Check {
         let reference = reference.trim();
         match self {
             Self::Regex(Some(pattern)) => return Ok(Answer::Regex { pattern: pattern.clone() }),
-            // A command may judge without a reference.
+            // These may judge without a reference.
             Self::Command(_) => return Ok(Answer::Command { reference: reference.to_owned() }),
+            Self::Judge => return Ok(Answer::Open { reference: reference.to_owned() }),
             _ if reference.is_empty() => return Err("the reference is empty".to_owned()),
             _ => {}
         }
@@ -84,7 +88,7 @@ impl Check {
             Self::Countdown => countdown(reference).ok_or_else(|| unusable("a target and its numbers, such as \"24 from [4, 6, 1]\"")),
             Self::Knights => knights(reference).ok_or_else(|| unusable("a list such as \"Ada is a knight, Leo is a knave\"")),
             Self::Code => code(reference).map(|tests| Answer::Code { tests }),
-            Self::Command(_) => Ok(Answer::Command { reference: reference.to_owned() }),
+            Self::Command(_) | Self::Judge => Err("this check takes any reference".to_owned()),
         }
     }
 
@@ -271,7 +275,7 @@ mod tests {
         for text in ["about 3", "1/2", "25%", "3 and 4", "twelve"] {
             check(Check::Number, text, "not one decimal number");
         }
-        for c in Check::NAMED {
+        for c in Check::NAMED.into_iter().filter(|c| *c != Check::Judge) {
             check(c, " \n", "empty");
         }
         for text in ["24", "24 from 4, 6", "24 from []", "x from [1]", "24 from [4.5]"] {

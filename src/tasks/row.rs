@@ -117,7 +117,8 @@ impl Row {
                 structured @ (Value::Object(_) | Value::Array(_)) => Ok(check.answer(&structured.to_string())),
                 _ => Ok(check.answer(&self.reference(names)?)),
             },
-            Check::Command(_) => Ok(check.answer(&self.anything(names)?)),
+            Check::Judge if self.find(names).is_none() => Ok(check.answer("")),
+            Check::Command(_) | Check::Judge => Ok(check.answer(&self.anything(names)?)),
             _ if check.needs_no_reference() => Ok(check.answer("")),
             _ => Ok(check.answer(&self.reference(names)?)),
         }

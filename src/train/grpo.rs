@@ -11,6 +11,7 @@ use super::objective::{Clip, Clipped, Counts, KlEstimator, KlPlacement, LossType
 use super::optimizer::AdamWSettings;
 use super::schedule::{Decay, Schedule};
 use super::state::State;
+use crate::judge::{self, Case, Opinion};
 use crate::key::Key;
 use crate::measure;
 use crate::model::Decoder;
@@ -18,9 +19,10 @@ use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::{LocalSampler, Sampler};
 use crate::trace::FinishReason;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -104,7 +106,7 @@ pub struct StepRecord {
     /// Mean and sample standard deviation of each reward component over all attempts, `total` among them; those that dynamic sampling
     /// threw away are attempts too, here and in every share and mean of what was sampled.
     pub reward: BTreeMap<String, (f64, f64)>,
-    /// Share of correct attempts.
+    /// Share of correct attempts among those that rules have judged; 0 where there are none.
     pub accuracy: f64,
     /// Share of the sampled groups whose rewards are all equal.
     pub without_spread: f64,
@@ -161,7 +163,12 @@ pub struct Grpo<'a> {
     pub key: Key,
     pub state: &'a State,
     pub save_steps: usize,
+    /// Who pays attempts at problems that no rule can check; `None` where there are none.
+    pub opinions: Option<RefCell<&'a mut AskOpinions<'a>>>,
 }
+
+/// Gives a model's opinion on each case, in their order.
+pub type AskOpinions<'a> = dyn FnMut(&[Case]) -> Result<Vec<Opinion>> + 'a;
 
 /// The caller's two ends: attempts to store before the update, metrics after it.
 pub trait Observer {
@@ -248,12 +255,15 @@ impl Grpo<'_> {
         let (mut seen, mut flat) = (0, 0);
         for round in 0..=settings.dynamic_sampling {
             let wanted = settings.prompts_per_step - batch.judged.len() / settings.num_generations;
-            for mut group in self.groups(sampler, cursor, wanted, &mut occurrences)? {
+            let mut groups = self.groups(sampler, cursor, wanted, &mut occurrences)?;
+            self.ask(cursor.step, &mut groups)?;
+            for mut group in groups {
                 group.iter_mut().for_each(|judged| self.pay(judged));
                 seen += 1;
                 flat += usize::from(!has_spread(&rewards(&group)));
                 let correct = group.iter().filter(|j| j.trace.is_correct()).count();
-                let teaches = 0 < correct && correct < group.len();
+                let is_open = group.iter().all(|j| j.trace.verdict.is_none());
+                let teaches = if is_open { has_spread(&rewards(&group)) } else { 0 < correct && correct < group.len() };
                 if teaches || round == settings.dynamic_sampling { batch.judged.extend(group) } else { batch.wasted.extend(group) }
             }
             if batch.judged.len() == settings.prompts_per_step * settings.num_generations {
@@ -306,6 +316,37 @@ impl Grpo<'_> {
             groups[group].push(judged);
         }
         Ok(groups)
+    }
+
+    /// Has attempts that no rule has judged paid by a model's opinion. Where no reply could be read, which is not the attempt's fault, it is paid the mean of its
+    /// group: that teaches nothing.
+    fn ask(&self, step: usize, groups: &mut [Vec<Judged>]) -> Result<()> {
+        let open = |judged: &Judged| judged.trace.verdict.is_none();
+        // The same attempt at another step is another case.
+        let case = |judged: &Judged| Case { id: format!("{}@{step}", judged.trace.id), ..Case::of(&judged.trace) };
+        let cases: Vec<Case> = groups.iter().flatten().filter(|judged| open(judged)).map(case).collect();
+        if cases.is_empty() {
+            return Ok(());
+        }
+        let asked = self.opinions.as_ref().context("no rule can check these problems, and no judge is there")?;
+        let opinions = (asked.borrow_mut())(&cases)?;
+        ensure!(opinions.len() == cases.len(), "{} opinions came on {} attempts", opinions.len(), cases.len());
+        let mut opinions = opinions.into_iter();
+        for group in groups {
+            let (mut sum, mut paid) = (0.0, 0usize);
+            for judged in group.iter_mut().filter(|judged| open(judged)) {
+                let Some(opinion) = opinions.next() else { break };
+                judged.trace.other.insert("judge".to_owned(), serde_json::to_value(&opinion)?);
+                if let Some(score) = judge::reward(&judged.trace, &opinion) {
+                    add_reward(judged, "judge", score);
+                    (sum, paid) = (sum + score, paid + 1);
+                }
+            }
+            for judged in group.iter_mut().filter(|judged| open(judged) && !judged.trace.rewards.contains_key("judge")) {
+                add_reward(judged, "unread", sum / paid.max(1) as f64);
+            }
+        }
+        Ok(())
     }
 
     /// Adds the length penalty to an attempt's rewards.
@@ -515,7 +556,8 @@ fn describe(batch: &Batch, record: &mut StepRecord) {
     }
     record.reward = parts.into_iter().map(|(name, values)| (name, mean_and_std(&values))).collect();
     let ended = |j: &Judged| j.completion.finish == FinishReason::Stop;
-    record.accuracy = mean(&|j| f64::from(j.trace.is_correct()));
+    let ruled = all().filter(|j| j.trace.verdict.is_some()).count();
+    record.accuracy = all().filter(|j| j.trace.is_correct()).count() as f64 / ruled.max(1) as f64;
     record.length = mean(&|j| j.completion.tokens.len() as f64);
     let stopped: Vec<f64> = all().filter(|j| ended(j)).map(|j| j.completion.tokens.len() as f64).collect();
     record.length_ended = (!stopped.is_empty()).then(|| mean_and_std(&stopped).0);

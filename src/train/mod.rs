@@ -12,7 +12,7 @@ mod schedule;
 mod sft;
 mod state;
 
-pub use grpo::{Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
+pub use grpo::{AskOpinions, Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
 pub use learner::{Example, Learner, Seeds, Values};
 pub use objective::LossType;
 pub use optimizer::{AdamW, AdamWSettings};

@@ -22,6 +22,7 @@ pub use extract::Extraction;
 
 use crate::problem::{Answer, Problem};
 use crate::response::Response;
+use crate::sandbox::Limits;
 use crate::trace::{Reason, Verdict};
 use std::sync::Arc;
 
@@ -50,12 +51,14 @@ pub struct Rules {
     pub extraction: Extraction,
     /// The user's own program, for problems whose answers it decides.
     pub command: Option<Arc<Command>>,
+    /// What a program may use that is an answer; `None` is what the sandbox gives.
+    pub limits: Option<Limits>,
 }
 
 impl Rules {
     /// Rules alone.
     pub const fn new(extraction: Extraction) -> Self {
-        Self { extraction, command: None }
+        Self { extraction, command: None, limits: None }
     }
 
     /// The verdict, without the trait's error: rules need nothing but the text. Programs and commands are not run here, and so undecided.
@@ -70,6 +73,7 @@ impl Rules {
                 extract::explicit_or_all(response, self.extraction).and_then(|found| knights::judge(names, knights, &found))
             }
             Answer::Code { .. } | Answer::Command { .. } => Ok(Verdict::Undecided { reason: Reason::rule("not_run") }),
+            Answer::Open { .. } => Ok(Verdict::Undecided { reason: Reason::rule("no_rule") }),
         };
         verdict.unwrap_or_else(|reason| Verdict::NoAnswer { reason })
     }
@@ -81,10 +85,15 @@ impl Rules {
     pub fn judgement(&self, problem: &Problem, response: &Response) -> Result<Judgement, Unavailable> {
         let verdict = match &problem.answer {
             Answer::Command { reference } => return self.command()?.judge(problem, reference, response),
-            Answer::Code { .. } => code::Code::shared(self.extraction)?.verify(problem, response)?,
+            Answer::Code { tests } => code::Code::shared(self.extraction)?.judge(tests, response, self.limits)?,
             _ => self.judge(problem, response),
         };
         Ok(Judgement { verdict, reward: None })
+    }
+
+    /// Whether judging this problem runs a program, and so takes milliseconds where a rule takes microseconds.
+    pub fn is_slow(problem: &Problem) -> bool {
+        matches!(problem.answer, Answer::Code { .. } | Answer::Command { .. })
     }
 
     fn command(&self) -> Result<&Command, Unavailable> {

@@ -69,9 +69,15 @@ fn answer(mut stream: TcpStream, server: &Mutex<Server>) -> Option<()> {
             std::thread::sleep(Duration::from_secs(120));
             return None;
         }
-        let judges = server.asked.last().is_some_and(|(body, _)| body.to_string().contains("[reference "));
-        let opinion = r#"{"analysis": "as I see it", "verdict": "correct"}"#;
-        let content = if judges { opinion } else { "<think>\n2 and 2 is 4.\n</think>\nIt is \\boxed{4}." };
+        let body = server.asked.last()?.0.to_string();
+        let content = if body.contains("[reference ") {
+            r#"{"analysis": "as I see it", "verdict": "correct"}"#
+        } else if body.contains("[answer ") {
+            // Of answers it likes those whose prompts have an even length.
+            ["{\"score\": 8}", "{\"score\": 3}"][body.len() % 2]
+        } else {
+            "<think>\n2 and 2 is 4.\n</think>\nIt is \\boxed{4}."
+        };
         let message = json!({"role": "assistant", "content": content});
         json!({
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
@@ -153,6 +159,41 @@ fn after_a_kill_nothing_that_was_answered_is_asked_again_wherever_the_server_sta
           teacher.name: "teacher-7b" -> "other"
         choose another --run, or --force to move what they reach to out/superseded
     "#]]);
+}
+
+#[test]
+fn a_judges_score_is_the_reward_of_problems_that_no_rule_can_check() {
+    let (place, (address, server)) = (Place::new(), serve(usize::MAX));
+    let row = |i: usize| json!({"question": format!("What is it like at {i}?")}).to_string() + "\n";
+    place.write("open.jsonl", (0..6).map(row).collect::<String>());
+    let recipe = format!(
+        "name = \"open\"\n[problems]\nfile = \"open.jsonl\"\nverify = \"judge\"\n[student]\nmodel = \"fresh\"\nshape = {{ hidden_size = 32, layers = 1, heads = 2, kv_heads = 1, \
+         intermediate_size = 64, positions = 128 }}\n[[student.phase]]\nmethod = \"grpo\"\nreward = \"judge\"\nsteps = 2\nprompts_per_step = 3\n\
+         num_generations = 4\nlearning_rate = 1e-3\nmax_tokens = 16\n"
+    );
+    place.write("without.toml", &recipe);
+    place.distill("run without.toml --run out").fails(expect![[r#"
+        78: error: without.toml: [judge] is missing: which model's opinion is the reward?
+    "#]]);
+    place.write("rule.toml", recipe.replace("verify = \"judge\"", "verify = \"number\""));
+    place.distill("run rule.toml --run out").fails(expect![[r#"
+        78: error: rule.toml: reward = "judge" is for problems that no rule can check: problems.verify must be "judge"
+    "#]]);
+    place.write("open.toml", format!("{recipe}[judge]\nmodel = \"{address}\"\nname = \"other\"\nvotes = 2\n"));
+    place.distill("run open.toml --run out").ok();
+    let rollouts = place.traces("out/student/grpo/rollouts");
+    assert_eq!((rollouts.len(), server.lock().expect("a lock").asked.len()), (24, 48));
+    for trace in &rollouts {
+        let score = trace.other["judge"]["score"].as_f64().expect("a score");
+        assert_eq!((&trace.verdict, trace.rewards["judge"].as_f64(), trace.reward()), (&None, Some(score), score));
+        assert!([0.3, 0.55, 0.8].iter().any(|s| (score - s).abs() < 1e-9), "{score}");
+    }
+    let done = place.json("out/student/grpo/DONE");
+    assert_eq!(done["counts"]["judge"], json!({"requests": 48, "prompt_tokens": 48 * 7, "completion_tokens": 48 * 11}));
+    let metrics = String::from_utf8(place.read("out/student/grpo/metrics.jsonl")).expect("text");
+    assert!(metrics.lines().all(|line| line.contains("\"judge\":[")), "{metrics}");
+    place.distill("run open.toml --run out").ok();
+    assert_eq!(server.lock().expect("a lock").asked.len(), 48, "what is done asks nobody");
 }
 
 #[test]

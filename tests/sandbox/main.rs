@@ -7,6 +7,7 @@ mod data;
 mod machine;
 mod programs;
 mod refusal;
+mod rollouts;
 mod verdicts;
 
 use distill::sandbox::{Options, Sandbox, Tier};

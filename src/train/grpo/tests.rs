@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Shape;
 use crate::model::text::Text;
+use crate::problem::Answer;
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::SamplingParams;
@@ -99,9 +100,95 @@ fn phase<T>(settings: &GrpoSettings, reward: RewardPreset, work: impl FnOnce(&Gr
     let state = State::new(folder.path().join("state"));
     let mut learner = Learner::new(&start, settings.optimizer(), 64).unwrap();
     let mut sampler = LocalSampler::new(learner.decoder(), text, 8, 64).unwrap();
-    let grpo =
-        Grpo { settings, rollout: &rollout, problem: &|n| Ok(problems[(n % 5) as usize].clone()), key, state: &state, save_steps: 100 };
+    let grpo = Grpo {
+        settings,
+        rollout: &rollout,
+        problem: &|n| Ok(problems[(n % 5) as usize].clone()),
+        key,
+        state: &state,
+        save_steps: 100,
+        opinions: None,
+    };
     work(&grpo, &mut learner, &mut sampler, &start)
+}
+
+/// Problems that rules check and problems that none can, in turn: an opinion is asked of the latter alone, is their whole reward, and where there is none the attempt
+/// is paid the mean of its group.
+#[test]
+fn a_judge_pays_where_no_rule_can_check_and_nowhere_else() {
+    let settings = GrpoSettings { steps: 2, dynamic_sampling: 1, ..settings() };
+    let mut asked: Vec<Case> = Vec::new();
+    let trained = phase(&settings, RewardPreset::Tiny, |grpo, learner, sampler, start| {
+        let mut ask = |cases: &[Case]| {
+            let first = asked.len();
+            asked.extend_from_slice(cases);
+            let score = |i: usize| (i % 3 != 2).then_some([0.25, 0.75][i % 2]);
+            Ok((first..first + cases.len()).map(|i| Opinion { score: score(i), ..Opinion::default() }).collect())
+        };
+        let problem = |n: u64| {
+            let ruled = arithmetic::problem(Key::new(11, "mixed"), "train", n);
+            let open = Problem { answer: Answer::Open { reference: String::new() }, ..ruled.clone() };
+            Ok(Arc::new(if n.is_multiple_of(2) { open } else { ruled }))
+        };
+        let opinions = Some(RefCell::new(&mut ask as &mut AskOpinions));
+        let grpo = Grpo {
+            problem: &problem,
+            rollout: grpo.rollout,
+            key: grpo.key,
+            state: grpo.state,
+            settings: &settings,
+            opinions,
+            save_steps: 100,
+        };
+        let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+        assert!(grpo.run(learner, sampler, start, &mut trained).unwrap());
+        trained
+    });
+    let mut ids: Vec<&str> = asked.iter().map(|case| case.id.as_str()).collect();
+    assert!(asked.iter().all(|case| case.reference.is_none()));
+    let (mut open, mut unread) = (0, 0);
+    for (record, batch) in trained.records.iter().zip(&trained.batches) {
+        for group in batch.judged.chunks(3).chain(batch.wasted.chunks(3)) {
+            let mean = group.iter().filter_map(|j| j.trace.rewards.get("judge")?.as_f64()).sum::<f64>() / 2.0;
+            for Judged { trace, .. } in group {
+                let id = format!("{}@{}", trace.id, record.step);
+                let Some(place) = asked.iter().position(|case| case.id == id) else {
+                    assert!(trace.verdict.is_some() && !trace.other.contains_key("judge") && !trace.rewards.contains_key("judge"));
+                    continue;
+                };
+                open += 1;
+                assert!(trace.verdict.is_none() && trace.answer.is_none() && trace.other.contains_key("judge"));
+                let paid = if place % 3 == 2 { mean } else { [0.25, 0.75][place % 2] };
+                unread += usize::from(trace.rewards.contains_key("unread"));
+                assert_eq!((trace.reward(), trace.rewards.contains_key("judge")), (paid, place % 3 != 2), "{place}");
+            }
+        }
+        // Groups that teach were kept, though nothing in them is correct.
+        assert!(batch.judged.chunks(3).any(|group| group[0].trace.verdict.is_none()));
+        assert!(record.reward.contains_key("judge") && record.accuracy == 0.0 && record.grad_norm.is_some(), "{record:?}");
+    }
+    assert_eq!((open, unread), (asked.len(), asked.len() / 3));
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), asked.len(), "each attempt was asked about once");
+    phase(&settings, RewardPreset::Judge, |grpo, learner, sampler, start| {
+        let open = |n: u64| {
+            let ruled = arithmetic::problem(Key::new(11, "mixed"), "train", n);
+            Ok(Arc::new(Problem { answer: Answer::Open { reference: String::new() }, ..ruled }))
+        };
+        let grpo = Grpo {
+            problem: &open,
+            rollout: grpo.rollout,
+            key: grpo.key,
+            state: grpo.state,
+            settings: grpo.settings,
+            opinions: None,
+            save_steps: 100,
+        };
+        let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+        let error = grpo.run(learner, sampler, start, &mut trained).unwrap_err().to_string();
+        assert!(error.contains("no judge is there"), "{error}");
+    });
 }
 
 fn ids(batch: &Batch) -> Vec<&str> {

@@ -2,7 +2,7 @@
 
 use super::value::{Same, Value};
 use super::{Code, Passed, Tested, differs, values};
-use crate::sandbox::{Fault, Job, text};
+use crate::sandbox::{Fault, Job, Limits, text};
 use crate::verify::Unavailable;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Expect {
 const COUNTER: &str = "__counter__";
 
 impl Code {
-    pub(super) fn asserts(&self, program: &str, entry: Option<&str>, test: &str) -> Result<Tested, Unavailable> {
+    pub(super) fn asserts(&self, program: &str, entry: Option<&str>, test: &str, limits: Option<Limits>) -> Result<Tested, Unavailable> {
         let prepared = self.prepare(entry, test)?;
         let program = program.to_owned();
         match &*prepared {
@@ -74,7 +74,7 @@ impl Code {
                 let sources = cases.iter().map(|case| case.expression.clone()).collect();
                 let entry = entry.filter(|_| !name.is_empty()).map(str::to_owned);
                 let job = Job::Expressions { program, before: before.clone(), name: name.clone(), entry, sources };
-                let outcome = self.sandbox.run(&job, "", None)?;
+                let outcome = self.sandbox.run(&job, "", limits)?;
                 Ok(values(outcome, cases.len()).and_then(|given| {
                     let wrong = given.iter().zip(cases).position(|(given, case)| !case.expect.holds(given));
                     wrong.map_or(Ok(Passed { in_process: false }), |i| Err(differs(i, cases.len())))
@@ -84,7 +84,7 @@ impl Code {
                 let nonce = nonce()?;
                 let entry = entry.filter(|_| *calls_check).map(str::to_owned);
                 let job = Job::Asserts { program, test: source.replace(COUNTER, &nonce), entry, counter: nonce.clone() };
-                let outcome = self.sandbox.run(&job, "", None)?;
+                let outcome = self.sandbox.run(&job, "", limits)?;
                 Ok(counted(outcome.result, &nonce, must))
             }
         }

@@ -89,13 +89,17 @@ impl Code {
         &self.sandbox
     }
 
-    fn judge(&self, tests: &CodeTests, response: &Response) -> Result<Verdict, Unavailable> {
+    /// Judges a program that may use so much; `None` is what the sandbox gives.
+    ///
+    /// # Errors
+    /// As of [`Verifier::verify`].
+    pub fn judge(&self, tests: &CodeTests, response: &Response, limits: Option<Limits>) -> Result<Verdict, Unavailable> {
         let program = match extract::program(response, tests, self.extraction) {
             Ok(program) => program,
             Err(reason) => return Ok(Verdict::NoAnswer { reason }),
         };
         let answer = excerpt(&response.text[program.span.0..program.span.1]);
-        Ok(match self.test(tests, &program.source)? {
+        Ok(match self.test(tests, &program.source, limits)? {
             Ok(passed) => Verdict::Correct { answer: answer + self.marks(passed.in_process) },
             Err((fault, detail)) => {
                 let reason = Reason { value: Some(excerpt(&detail)), span: Some(program.span), ..Reason::rule(fault.name()) };
@@ -114,11 +118,11 @@ impl Code {
         }
     }
 
-    fn test(&self, tests: &CodeTests, program: &str) -> Result<Tested, Unavailable> {
+    fn test(&self, tests: &CodeTests, program: &str, limits: Option<Limits>) -> Result<Tested, Unavailable> {
         match tests {
-            CodeTests::Asserts { entry, test, .. } => self.asserts(program, entry.as_deref(), test),
-            CodeTests::Calls { entry, calls, expected } => self.calls(program, entry, calls, expected, None),
-            CodeTests::Streams { cases } => self.streams(program, cases),
+            CodeTests::Asserts { entry, test, .. } => self.asserts(program, entry.as_deref(), test, limits),
+            CodeTests::Calls { entry, calls, expected } => self.calls(program, entry, calls, expected, limits),
+            CodeTests::Streams { cases } => self.streams(program, cases, limits),
         }
     }
 
@@ -142,10 +146,10 @@ impl Code {
         }))
     }
 
-    fn streams(&self, program: &str, cases: &[StreamCase]) -> Result<Tested, Unavailable> {
+    fn streams(&self, program: &str, cases: &[StreamCase], limits: Option<Limits>) -> Result<Tested, Unavailable> {
         let job = Job::Main { program: program.to_owned() };
         for (i, case) in cases.iter().enumerate() {
-            let outcome = self.sandbox.run(&job, &case.stdin, None)?;
+            let outcome = self.sandbox.run(&job, &case.stdin, limits)?;
             let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
             match outcome.result {
                 Err(why) => return Ok(Err(why)),
@@ -161,7 +165,7 @@ impl Verifier for Code {
     /// Judges a program; a problem with another kind of answer is none of this verifier's business, and so unavailable here.
     fn verify(&self, problem: &Problem, response: &Response) -> Result<Verdict, Unavailable> {
         match &problem.answer {
-            Answer::Code { tests } => self.judge(tests, response),
+            Answer::Code { tests } => self.judge(tests, response, None),
             _ => Err(Unavailable(format!("problem {} does not ask for a program", problem.id))),
         }
     }
