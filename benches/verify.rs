@@ -1,11 +1,12 @@
 //! Pairs of reference and answer that the judge compares per second and thread, and how long the slowest takes.
 //!
-//!     cargo bench --bench verify -- [FILTER] [--seconds N] [--threads N] [--cases FILE]      FILTER: mixed, gsm8k, short
+//!     [CASES=FILE] cargo bench --bench verify -- [FILTER] [criterion's options]      FILTER: mixed, gsm8k, short, gsm8k/2 (threads)
 //!
 //! mixed: the committed cases of `src/verify/math/cases.jsonl`, or those of FILE. gsm8k: whole solutions that end in `#### n` or in a box, from
-//! `DISTILL_DATA`, else from `data/samples`; short: their last line alone. One JSON line each; with `PEER_PYTHON` (a Python with
-//! `benches/peer/requirements.txt`) the peer's line for the same cases follows in the same run.
+//! `DISTILL_DATA`, else from `data/samples`; short: their last line alone. With `PEER_PYTHON` (a Python with `benches/peer/requirements.txt`) the peer's
+//! line for the same cases follows in the same run.
 
+use criterion::{BenchmarkId, Criterion, Throughput};
 use distill::problem::{Answer, Language, Problem, ProblemId};
 use distill::response::Response;
 use distill::verify::{Extraction, Rules, compare};
@@ -76,66 +77,42 @@ fn judge(pair: &Pair) -> bool {
     }
 }
 
-/// Nanoseconds that this thread has computed; wall time where Linux does not say.
-fn computed(begin: Instant) -> f64 {
-    let line = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    line.and_then(|line| line.split(' ').next()?.parse::<f64>().ok()).map_or(begin.elapsed().as_secs_f64() * 1e9, |n| n)
+/// How long so many passes over the pairs take on each of so many threads.
+fn passes(pairs: &[Pair], threads: usize, passes: u64) -> Duration {
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..passes).for_each(|_| pairs.iter().for_each(|pair| _ = std::hint::black_box(judge(pair)))));
+        }
+    });
+    begin.elapsed()
 }
 
-/// Pairs per second of the wall and of the threads' own time, over whole passes for at least `seconds`.
-fn measure(name: &str, pairs: &[Pair], threads: usize, seconds: u64) {
-    let right = pairs.iter().filter(|pair| judge(pair)).count(); // and everything is warm
+/// Pairs per second on one thread and on two, and one JSON line with what is right and what the slowest pair took.
+fn measure(criterion: &mut Criterion, name: &str, pairs: &[Pair]) {
+    let mut group = criterion.benchmark_group(name);
+    for threads in [1, 2] {
+        group.throughput(Throughput::Elements((pairs.len() * threads) as u64));
+        group.bench_function(BenchmarkId::from_parameter(threads), |bench| bench.iter_custom(|n| passes(pairs, threads, n)));
+    }
+    group.finish();
+    let right = pairs.iter().filter(|pair| judge(pair)).count();
     let slowest = pairs.iter().map(|pair| {
         let begin = Instant::now();
         judge(pair);
         begin.elapsed()
     });
-    let slowest = slowest.max().unwrap_or_default();
-    let begin = Instant::now();
-    let done: Vec<(usize, f64)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let (mut n, start) = (0, Instant::now());
-                    let before = computed(start);
-                    while start.elapsed() < Duration::from_secs(seconds) {
-                        pairs.iter().for_each(|pair| {
-                            std::hint::black_box(judge(pair));
-                        });
-                        n += pairs.len();
-                    }
-                    (n, (computed(start) - before) / 1e9)
-                })
-            })
-            .collect();
-        workers.into_iter().map(|worker| worker.join().expect("a judge does not panic")).collect()
-    });
-    let wall = begin.elapsed().as_secs_f64();
-    let n: usize = done.iter().map(|(n, _)| n).sum();
-    let own: f64 = done.iter().map(|(_, own)| own).sum();
-    let line = json!({"peer": "distill", "what": name, "threads": threads, "pairs": pairs.len(), "right": right, "pairs_per_s": (n as f64 / wall).round(),
-        "pairs_per_cpu_s": (n as f64 / own).round(), "slowest_ms": (slowest.as_secs_f64() * 1e5).round() / 100.0});
-    println!("{line}");
+    let slowest = slowest.max().unwrap_or_default().as_secs_f64();
+    println!("{}", json!({"what": name, "pairs": pairs.len(), "right": right, "slowest_ms": (slowest * 1e5).round() / 100.0}));
 }
 
 fn main() {
-    let (mut filter, mut seconds, mut threads, mut cases) = (String::new(), 3, vec![1, 2], None);
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} wants a value"));
-        match argument.as_str() {
-            "--seconds" => seconds = value().parse().expect("--seconds is a whole number"),
-            "--threads" => threads = vec![value().parse().expect("--threads is a whole number")],
-            "--cases" => cases = Some(PathBuf::from(value())),
-            _ => filter = argument,
-        }
-    }
+    let cases = std::env::var_os("CASES").map(PathBuf::from);
+    let mut criterion = Criterion::default().sample_size(20).configure_from_args();
     for (name, pairs) in [("mixed", mixed(cases.as_ref())), ("gsm8k", gsm8k(false)), ("short", gsm8k(true))] {
-        if !name.contains(&filter) {
-            continue;
-        }
-        threads.iter().for_each(|threads| measure(name, &pairs, *threads, seconds));
+        measure(&mut criterion, name, &pairs);
     }
+    criterion.final_summary();
     if let Ok(python) = std::env::var("PEER_PYTHON") {
         let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/verify/math/cases.jsonl");
         let mut peer = std::process::Command::new(python);

@@ -54,7 +54,7 @@ pub fn stage(run: &Run) -> Result<()> {
     if settings.params.truncates() {
         run.ui.detail("top_p, top_k or min_p cut tokens away: stored log-probabilities are those of the uncut distribution");
     }
-    let source = speaker.source(&rollout, run);
+    let mut source = speaker.source(&rollout, run);
     let mut sampler = speaker.sampler(run, teacher, &rollout, &problems)?;
     let folder = run.folder(FOLDER);
     let sealed = (status == Status::Extend).then_some(folder.as_path());
@@ -69,6 +69,11 @@ pub fn stage(run: &Run) -> Result<()> {
         journal: &folder.join("journal"),
     }
     .collect(&mut *sampler)?;
+    // What a server would not do belongs to where the traces come from; a command that had only to seal them has not met it.
+    let remarks = sampler.remarks();
+    if !remarks.is_empty() {
+        source.sampling["remarks"] = json!(remarks);
+    }
     publish::folder(&folder, |new| {
         let manifest = collected.seal(new, sealed, "traces", source)?;
         let counts = json!({"problems": problems.len(), "attempts": manifest.rows, "tokens": manifest.tokens()});
