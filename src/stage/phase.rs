@@ -266,7 +266,6 @@ impl Job<'_> {
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
         let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)? };
         let complete = grpo.run(learner, &mut sampler, start, &mut keeper)?;
-        drop(grpo);
         keeper.watch.bar.finish_and_clear();
         let missing = keeper.rollouts.missing.clone();
         if !complete {

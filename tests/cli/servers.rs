@@ -166,12 +166,11 @@ fn a_judges_score_is_the_reward_of_problems_that_no_rule_can_check() {
     let (place, (address, server)) = (Place::new(), serve(usize::MAX));
     let row = |i: usize| json!({"question": format!("What is it like at {i}?")}).to_string() + "\n";
     place.write("open.jsonl", (0..6).map(row).collect::<String>());
-    let recipe = format!(
-        "name = \"open\"\n[problems]\nfile = \"open.jsonl\"\nverify = \"judge\"\n[student]\nmodel = \"fresh\"\nshape = {{ hidden_size = 32, layers = 1, heads = 2, kv_heads = 1, \
-         intermediate_size = 64, positions = 128 }}\n[[student.phase]]\nmethod = \"grpo\"\nreward = \"judge\"\nsteps = 2\nprompts_per_step = 3\n\
-         num_generations = 4\nlearning_rate = 1e-3\nmax_tokens = 16\n"
-    );
-    place.write("without.toml", &recipe);
+    let recipe = "name = \"open\"\n\
+         [problems]\nfile = \"open.jsonl\"\nverify = \"judge\"\n[student]\nmodel = \"fresh\"\n\
+         shape = { hidden_size = 32, layers = 1, heads = 2, kv_heads = 1, intermediate_size = 64, positions = 128 }\n[[student.phase]]\nmethod = \"grpo\"\nreward = \"judge\"\nsteps = 2\nprompts_per_step = 3\n\
+         num_generations = 4\nlearning_rate = 1e-3\nmax_tokens = 16\n";
+    place.write("without.toml", recipe);
     place.distill("run without.toml --run out").fails(expect![[r#"
         78: error: without.toml: [judge] is missing: which model's opinion is the reward?
     "#]]);
