@@ -169,10 +169,10 @@ fn problems_that_cannot_be_read() {
         78: error: own.jsonl:1: no field target; this line has: question, answer
     "#]]);
     ask(good, "").fails(expect![[r#"
-        78: error: --verify: problems.verify is missing: how are the answers of your own problems checked? (number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, { command = ["python", "check.py"] })
+        78: error: --verify: problems.verify is missing: how are the answers of your own problems checked? (number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, judge, { command = ["python", "check.py"] })
     "#]]);
     ask(good, "--verify numbr").fails(expect![[r#"
-        78: error: --verify: problems.verify: unknown check "numbr"; known are number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, { command = ["python", "check.py"] }
+        78: error: --verify: problems.verify: unknown check "numbr"; known are number, math, exact, choice, regex, regex:PATTERN, countdown, knights, code, judge, { command = ["python", "check.py"] }
     "#]]);
     ask("", number).fails(expect![[r#"
         78: error: the file of task "own" holds no problems
