@@ -188,7 +188,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             };
             Job { recipe, needs: Needs::Model, stages: &[""], show: Show::Report }.go(&shared, stage::run_all)
         }
-        Command::Init(args) => print(&stage::init::init(&args.ask(&shared, columns()))?),
+        Command::Init(args) => print(&stage::init::init(&args.ask(&shared, columns())?)?),
         Command::TrainTeacher(args) => {
             let job = Job { recipe: args.recipe()?, needs: Needs::Teacher, stages: &["teacher/"], show: Show::Folder("teacher") };
             job.go(&shared, stage::phase::teacher)

@@ -106,17 +106,17 @@ pub struct Init {
 
 impl Init {
     /// What is asked for; the recipe goes where `--out` says.
-    pub fn ask(self, shared: &super::Shared, columns: usize) -> init::Ask {
-        init::Ask {
+    pub fn ask(self, shared: &super::Shared, columns: usize) -> Result<init::Ask> {
+        Ok(init::Ask {
             problems: self.problems,
-            teacher: self.teacher,
-            student: self.student,
+            teacher: model_id(&self.teacher, "teacher")?,
+            student: model_id(&self.student, "student")?,
             fields: self.fields.unwrap_or_default(),
             out: shared.run.clone(),
             force: shared.force,
             json: shared.json,
             columns,
-        }
+        })
     }
 }
 
@@ -366,11 +366,19 @@ fn recipe_or(path: &Option<PathBuf>, name: &str, build: impl FnOnce(&mut Table) 
     Ok(Draft { text: config(text)?, name: String::new(), flags: &FLAGS })
 }
 
-/// `[teacher]` or `[student]` for a folder, a Hub id, or a run directory, whose last model of that role is meant.
-fn model(id: &str, role: &str) -> Result<Table> {
+/// A folder or a Hub id as it is; of a run directory the folder of its last model of that role.
+fn model_id(id: &str, role: &str) -> Result<String> {
     let path = Path::new(id);
-    let id = if path.join("recipe.toml").exists() { text(&show::last_model(path, role)?)? } else { Value::String(id.to_owned()) };
-    Ok([("model".to_owned(), id)].into_iter().collect())
+    if !path.join("recipe.toml").exists() {
+        return Ok(id.to_owned());
+    }
+    let folder = show::last_model(path, role)?;
+    Ok(folder.to_str().ok_or_else(|| anyhow!("{} is not valid UTF-8", folder.display()))?.to_owned())
+}
+
+/// `[teacher]` or `[student]` for what [`model_id`] takes.
+fn model(id: &str, role: &str) -> Result<Table> {
+    Ok([("model".to_owned(), Value::String(model_id(id, role)?))].into_iter().collect())
 }
 
 fn phase(method: &str, data: Option<Value>) -> Value {
