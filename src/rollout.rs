@@ -160,7 +160,7 @@ impl Rollout {
                     return done(self.judge(&problem, &rendered, attempt)?);
                 }
                 beside.give((problem, rendered, attempt));
-                beside.take(Beside::AHEAD, done)
+                beside.take(Beside::AHEAD * rayon::current_num_threads(), done)
             };
             let sampled = sampler.run(&self.params, &mut request, &mut finished);
             // What was sampled is judged and handed over, whatever ended the sampling; the first failure is the one to tell.
@@ -226,8 +226,9 @@ struct Beside<'scope, 'env> {
 type Waiting = (Arc<Problem>, Arc<Rendered>, Attempt);
 
 impl<'scope, 'env> Beside<'scope, 'env> {
-    /// Attempts that may wait to be judged: more of them and sampling waits, so that few are sampled again after a kill.
-    const AHEAD: usize = 64;
+    /// Attempts for each thread that may wait to be judged: with more of them sampling waits. Few are so sampled again after a kill, and whoever stops a stage waits
+    /// for no more than these.
+    const AHEAD: usize = 4;
 
     fn new(scope: &'scope Scope<'scope, 'env>, rollout: &'scope Rollout) -> Self {
         Self { scope, rollout, threads: None, open: 0 }

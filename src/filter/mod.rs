@@ -23,7 +23,7 @@ pub use settings::{
     FilterSettings, FormatRule, LanguageRule, LengthRule, LinesRule, NearDuplicateRule, Order, PassRateRule, PerProblemRule, RULES,
     ReadableRule, SourceRule,
 };
-pub use shingles::{Hasher, Words, jaccard};
+pub use shingles::{Hasher, jaccard};
 pub use stored::Stored;
 
 use crate::key::Key;

@@ -15,14 +15,6 @@ pub struct Hasher {
     base: u64,
 }
 
-/// A text as hashed words with their places.
-#[derive(Clone, Debug, Default)]
-pub struct Words {
-    pub hashes: Vec<u64>,
-    /// Byte ranges in the text.
-    pub places: Vec<Range<usize>>,
-}
-
 /// The hash of a word that is being read: eight bytes at a time.
 struct Word {
     hash: u64,
@@ -80,17 +72,7 @@ impl Hasher {
         Self { start: u64::from(a) << 32 | u64::from(b), base: (u64::from(c) << 32 | u64::from(d)) | 1 }
     }
 
-    /// The words of a text.
-    pub fn words(&self, text: &str) -> Words {
-        let mut words = Words::default();
-        self.each_word(text, |hash, place| {
-            words.hashes.push(hash);
-            words.places.push(place);
-        });
-        words
-    }
-
-    /// The hashes of the words of a text alone, handed over one by one.
+    /// The hashes of the words of a text, handed over one by one.
     pub fn each_hash(&self, text: &str, mut found: impl FnMut(u64)) {
         self.each_word(text, |hash, _| found(hash));
     }
@@ -196,8 +178,15 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<&str> {
-        let found = Hasher::new(Key::new(1, "words")).words(text);
-        found.places.iter().map(|place| &text[place.clone()]).collect()
+        let mut found = Vec::new();
+        Hasher::new(Key::new(1, "words")).each_word(text, |_, place| found.push(&text[place]));
+        found
+    }
+
+    fn hashes(hasher: &Hasher, text: &str) -> Vec<u64> {
+        let mut found = Vec::new();
+        hasher.each_hash(text, |hash| found.push(hash));
+        found
     }
 
     #[test]
@@ -219,17 +208,17 @@ mod tests {
     #[test]
     fn equal_words_have_equal_numbers_and_others_do_not() {
         let hasher = Hasher::new(Key::new(1, "words"));
-        let hash = |text: &str| hasher.words(text).hashes;
+        let hash = |text: &str| hashes(&hasher, text);
         assert_eq!(hash("The ANSWER, is: Éa 好"), hash("the answer is éa好"));
         assert_ne!(hash("ab c"), hash("a bc"));
         assert_ne!(hash("7-4"), hash("7+4"));
-        assert_ne!(Hasher::new(Key::new(2, "words")).words("a").hashes, hash("a"));
+        assert_ne!(hashes(&Hasher::new(Key::new(2, "words")), "a"), hash("a"));
     }
 
     #[test]
     fn runs_depend_on_their_own_words_alone() {
         let hasher = Hasher::new(Key::new(1, "words"));
-        let runs = |text: &str, n| hasher.runs(&hasher.words(text).hashes, n);
+        let runs = |text: &str, n| hasher.runs(&hashes(&hasher, text), n);
         let long = runs("a b c d a b c", 3);
         assert_eq!(long.len(), 5);
         assert_eq!(long[0], long[4]);
