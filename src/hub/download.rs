@@ -175,13 +175,13 @@ impl Client<'_> {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let n = body.read(&mut buffer).map_err(|error| self.fault(error.into()))?;
-            self.go_on()?;
             if n == 0 {
                 break;
             }
             file.write_all(&buffer[..n]).map_err(disk)?;
             held += n as u64;
             bar.inc(n as u64);
+            self.go_on()?;
             if listed.size.is_some_and(|size| held > size) {
                 break;
             }

@@ -256,12 +256,15 @@ fn a_stop_is_noticed_in_a_silent_download_and_keeps_what_came() {
     const SHARD: &str = "model-00002-of-00002.safetensors";
     let cache = tempfile::tempdir().unwrap();
     let (address, server) = serve(Server { stalls: HashMap::from([(SHARD.to_string(), 1)]), ..small_model() });
+    let blobs = cache.path().join("models--org--name/blobs");
     let patient = |hub: Hub| Hub { patience: Patience { stall: Duration::from_secs(60), ..hub.patience }, ..hub };
     let asking = Access { stopped: || STOPPED.load(Ordering::SeqCst), ..ONLINE };
     let begin = Instant::now();
     let error = std::thread::scope(|scope| {
         scope.spawn(|| {
-            while server.lock().unwrap().silent.is_empty() {
+            let came = |file: &fs::DirEntry| file.path().extension().is_some_and(|kind| kind == "part") && file.metadata().unwrap().len() == 15_000;
+            let all_came = || fs::read_dir(&blobs).is_ok_and(|mut files| files.any(|file| came(&file.unwrap())));
+            while !all_came() && begin.elapsed() < Duration::from_secs(30) {
                 std::thread::sleep(Duration::from_millis(10));
             }
             STOPPED.store(true, Ordering::SeqCst);

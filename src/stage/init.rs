@@ -3,6 +3,7 @@
 //! What a file is like, `tasks/detect.rs` says; here it becomes text. It writes one file, the recipe, and starts no run.
 
 use super::run::config;
+use crate::model::Config;
 use crate::model::text::Text;
 use crate::problem::{Answer, Problem};
 use crate::recipe::Draft;
@@ -36,6 +37,10 @@ pub struct Ask {
 const PROMPTS: usize = 3;
 /// Lines of a prompt that are shown.
 const PROMPT_LINES: usize = 14;
+/// Tokens of an answer, where the teacher's positions leave room for a prompt as well.
+const MAX_TOKENS: usize = 2048;
+/// Tokens of a sequence that is trained on, where the student has as many positions.
+const MAX_LENGTH: usize = 4096;
 
 /// Looks at the problems, writes the recipe, and says what was found.
 ///
@@ -51,7 +56,9 @@ pub fn init(ask: &Ask) -> Result<String> {
         return config(Err(anyhow!("no problem of {} can be used; {why}", ask.problems.display())));
     }
     let out = ask.out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
-    let found = Found { ask, proposal: &proposal, census: &census, name: &name, out: &out };
+    let max_tokens = positions(&ask.teacher)?.map_or(MAX_TOKENS, |positions| MAX_TOKENS.min(positions / 2));
+    let max_length = positions(&ask.student)?.map_or(MAX_LENGTH, |positions| MAX_LENGTH.min(positions));
+    let found = Found { ask, proposal: &proposal, census: &census, name: &name, out: &out, max_tokens, max_length };
     let text = found.recipe();
     Draft { text: text.clone(), ..Draft::default() }.parse(&[]).context("the recipe that was made is not valid")?;
     if out.exists() && !ask.force {
@@ -76,6 +83,12 @@ fn name_of(path: &Path) -> String {
     if name.is_empty() { "mine".to_owned() } else { name.to_owned() }
 }
 
+/// Positions of a model in a folder; those of one on the Hub or a server are not asked for.
+fn positions(model: &str) -> Result<Option<usize>> {
+    let folder = Path::new(model);
+    Ok(if folder.join("config.json").is_file() { Some(config(Config::load(folder))?.max_positions) } else { None })
+}
+
 /// A text as TOML writes it.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
@@ -87,6 +100,8 @@ struct Found<'a> {
     census: &'a Census,
     name: &'a str,
     out: &'a Path,
+    max_tokens: usize,
+    max_length: usize,
 }
 
 impl Found<'_> {
@@ -128,7 +143,7 @@ impl Found<'_> {
     }
 
     fn recipe(&self) -> String {
-        let Self { ask, census, name, .. } = self;
+        let Self { ask, census, name, max_tokens, max_length, .. } = self;
         let prompt = match self.style() {
             PromptStyle::R1 => "\"r1\"                  # \"reason step by step, and put your final answer within \\boxed{}\"",
             _ => "\"plain\"               # the question alone, in the teacher's chat template",
@@ -153,7 +168,7 @@ n = 4                          # attempts at each problem; more can be asked for
 prompt = {prompt}
 temperature = 0.7              # enough spread for several different right answers
 top_p = 0.95
-max_tokens = 2048              # of an answer; a reasoning model wants 8192 and more
+{answer_length}{long}
 
 [filter]                       # what is dropped is kept with its reason in corpus/dropped
 correct = true
@@ -166,7 +181,7 @@ per_problem = {{ max = 2, order = "random" }}   # so that easy problems do not f
 
 [student]
 model = {student}
-max_length = 4096              # longer traces are left out and counted, never cut
+{length}# longer traces are left out and counted, never cut
 
 [[student.phase]]
 method = "sft"
@@ -179,7 +194,7 @@ warmup_ratio = 0.03
 # To measure, keep some problems apart in a file of their own (what is trained on proves nothing), and take the marks off:
 # [evaluate]
 # tasks = ["{name}"]
-# {name} = {{ file = "held-out.jsonl", n = 4, prompt = {style}, temperature = 0.6, top_p = 0.95, max_tokens = 2048 }}
+# {name} = {{ file = "held-out.jsonl", n = 4, prompt = {style}, temperature = 0.6, top_p = 0.95, max_tokens = {max_tokens} }}
 "#,
             usable = thousands(census.usable),
             file = ask.problems.display(),
@@ -188,6 +203,9 @@ warmup_ratio = 0.03
             problems = self.problems(),
             teacher = quoted(&ask.teacher),
             student = quoted(&ask.student),
+            answer_length = format_args!("{:31}# of an answer", format!("max_tokens = {max_tokens}")),
+            long = if *max_tokens == MAX_TOKENS { "; a reasoning model wants 8192 and more" } else { "; half of the teacher's positions" },
+            length = format_args!("{:31}", format!("max_length = {max_length}")),
             style = if self.style() == PromptStyle::R1 { "\"r1\"" } else { "\"plain\"" },
         )
     }

@@ -183,17 +183,19 @@ fn init_refuses_what_it_cannot_read() {
     place.distill("init useless.jsonl --teacher T").exits(2);
 }
 
-/// The recipe does as it says, with the little model that knows sums.
+/// The recipe does as it says, with the little model that knows sums; a run directory stands for its last model.
 #[test]
-fn the_recipe_of_init_plans_and_its_prompts_have_the_template_of_a_folder() {
+fn the_recipe_of_init_runs_and_its_prompts_have_the_template_of_a_folder() {
     let place = place();
     let lines: String = (1..9).map(|n| format!("{{\"question\": \"{n}+4\", \"answer\": {}}}\n", n + 4)).collect();
     place.write("sums.jsonl", lines);
-    let args = "init sums.jsonl --teacher run/teacher/grpo --student run/teacher/grpo --json";
+    let args = "init sums.jsonl --teacher run --student run/teacher/grpo --json";
     let found: serde_json::Value = serde_json::from_str(&place.distill(args).ok().stdout).expect("JSON");
     assert_eq!((found["verify"].as_str(), found["usable"].as_u64(), found["languages"]["en"].as_u64()), (Some("number"), Some(8), Some(8)));
     assert_eq!(found["prompts"].as_array().map(Vec::len), Some(3));
-    let page = place.distill("init sums.jsonl --teacher run/teacher/grpo --student run/teacher/grpo --force").ok().stdout;
+    let page = place.distill("init sums.jsonl --teacher run --student run/teacher/grpo --force").ok().stdout;
     assert!(page.contains("prompts     in the teacher's chat template") || page.contains("prompts     as they are"), "{page}");
-    place.distill("run sums.toml --plan --set sample.max_tokens=16 --set student.max_length=0").ok();
+    place.distill("run sums.toml --plan").ok();
+    place.distill("run sums.toml --run sums --set filter.correct=false --set filter.finished=false").ok();
+    assert!(place.path("sums/student/sft/model.safetensors").exists());
 }
