@@ -262,7 +262,9 @@ fn a_stop_is_noticed_in_a_silent_download_and_keeps_what_came() {
     let begin = Instant::now();
     let error = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let came = |file: &fs::DirEntry| file.path().extension().is_some_and(|kind| kind == "part") && file.metadata().unwrap().len() == 15_000;
+            let came = |file: &fs::DirEntry| {
+                file.path().extension().is_some_and(|kind| kind == "part") && file.metadata().unwrap().len() == 15_000
+            };
             let all_came = || fs::read_dir(&blobs).is_ok_and(|mut files| files.any(|file| came(&file.unwrap())));
             while !all_came() && begin.elapsed() < Duration::from_secs(30) {
                 std::thread::sleep(Duration::from_millis(10));

@@ -214,7 +214,16 @@ impl Job<'_> {
         if too_long > 0 {
             self.run.ui.say(&format!("{}: {too_long} traces are longer than {limit} tokens and are left out, not cut", self.stage));
         }
-        ensure!(!examples.is_empty(), "{}: there is nothing to train on: the corpus is empty or every trace is too long", self.stage);
+        ensure!(
+            too_long == 0 || !examples.is_empty(),
+            "{}: every one of {too_long} traces is longer than {limit} tokens (max_length)",
+            self.stage
+        );
+        ensure!(
+            !examples.is_empty(),
+            "{}: there is nothing to train on: no trace is left (distill show lists why each was dropped)",
+            self.stage
+        );
         let steps = phase.settings.steps_for(examples.len());
         let save_steps = self.run.recipe.execution.save_steps;
         let sft = Sft { settings: &phase.settings, examples: &examples, key: self.key("order"), state, save_steps };
