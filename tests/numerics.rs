@@ -8,7 +8,7 @@ use distill::key::Key;
 use distill::model::text::Text;
 use distill::model::{self, Decoder, Packed, Parameter, Rows, Shape};
 use distill::sampler::{Attempt, LocalSampler, Next, Prompt, Sampler, SamplingParams};
-use distill::train::{AdamW, AdamWSettings, Decay, Example, Learner, Schedule, Seeds};
+use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Optim, Schedule, Seeds};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -259,6 +259,7 @@ fn ten_steps_of_adamw_with_clipping_and_schedule_are_those_of_torch() {
         eps: decimal(eps),
         weight_decay: decimal(weight_decay),
         max_grad_norm: decimal(max_grad_norm),
+        optim: Optim::Adamw,
     };
     let schedule = Schedule { peak: decimal(peak), warmup_steps: warmup as usize, steps: 10, decay: Decay::Cosine, floor: 0.1 };
     let parameter =
@@ -287,7 +288,7 @@ fn ten_steps_of_adamw_with_clipping_and_schedule_are_those_of_torch() {
 #[test]
 fn a_gradient_that_is_not_finite_changes_nothing() {
     let var = candle_core::Var::from_tensor(&Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap()).unwrap();
-    let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
+    let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
     let mut optimizer = AdamW::new(vec![Parameter { name: "bias".into(), var: var.clone() }], settings).unwrap();
     let error = optimizer.step(&[Tensor::new(&[0f32, f32::NAN], &Device::Cpu).unwrap()], 0.1).unwrap_err();
     assert!(error.to_string().contains("gradient of bias is not finite"), "{error}");
@@ -429,8 +430,8 @@ fn stop_strings_and_full_caches_end_attempts() {
 #[test]
 fn the_samplers_logprobs_are_the_trainers_and_its_weights_are_shared() {
     let (decoder, text) = small();
-    let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
-    let mut learner = Learner::new(&decoder, settings, 300).unwrap();
+    let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
+    let mut learner = Learner::new(&decoder, settings, Batching { micro_batch_tokens: 300, recompute: None }).unwrap();
     let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), 8, 100).unwrap();
     let prompts = prompts(&text, 3);
     let params = SamplingParams::at(0.8, 40);
@@ -468,8 +469,8 @@ fn micro_batches_do_not_change_the_update() {
         .collect();
     let tokens: usize = examples.iter().map(Example::targets).sum();
     let trained = |micro_batch_tokens: usize| {
-        let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 };
-        let mut learner = Learner::new(&decoder, settings, micro_batch_tokens).unwrap();
+        let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0, optim: Optim::Adamw };
+        let mut learner = Learner::new(&decoder, settings, Batching { micro_batch_tokens, recompute: None }).unwrap();
         let mut seeds =
             |_, v: distill::train::Values| Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; v.logprobs.len()], entropy: None, kl: None });
         learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();

@@ -55,7 +55,7 @@ impl Bench {
     }
 
     /// (inputs, outputs) of every product with weights that a token goes through.
-    fn products(&self) -> Vec<(usize, usize)> {
+    pub fn products(&self) -> Vec<(usize, usize)> {
         let s = &self.shape;
         let qkv = (s.heads + 2 * s.kv_heads) * (s.hidden_size / s.heads);
         let layer = [
@@ -121,7 +121,7 @@ pub fn time(quick: bool, mut run: impl FnMut()) -> Timing {
 
 /// The command line: `[FILTER] [--quick] [--threads N] [--seconds N]`. A measurement runs where the filter is part of its name, such as `tiny/decode/64`.
 pub struct Options {
-    filter: String,
+    pub filter: String,
     pub quick: bool,
     pub threads: usize,
 }

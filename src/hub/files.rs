@@ -60,6 +60,14 @@ pub(super) fn model_files(names: &[String], take: &dyn Fn(&str) -> Result<PathBu
     const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
     const TAKEN: [&str; 3] = ["special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
     let has = |name: &str| names.iter().any(|known| known == name);
+    const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+    if has(ADAPTER[0]) && !has("config.json") {
+        if !has(ADAPTER[1]) {
+            bail!("there is no {}; an adapter in another format is not read, write one with save_pretrained in peft", ADAPTER[1]);
+        }
+        let text = ["tokenizer.json", "tokenizer_config.json"].into_iter().chain(TAKEN).filter(|name| has(name));
+        return ADAPTER.into_iter().chain(text).try_for_each(|name| take(name).map(drop));
+    }
     if let Some(name) = NEEDED.into_iter().find(|name| !has(name)) {
         bail!("there is no {name}; this is not a model with a fast tokenizer, write one with save_pretrained in transformers");
     }

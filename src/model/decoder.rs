@@ -4,10 +4,13 @@
 //! gate and up; `weights.rs` cuts them to the checkpoint's names. Nothing here knows text, problems or losses.
 
 use super::config::Config;
-use super::ops::{self, AttentionShape, CachePlaces, Layout, RopeTable};
+use super::lora::{self, Addition, Factors, Joined, LoraSettings};
+use super::ops::{self, AdditionShape, AttentionShape, CachePlaces, Dropout, Layout, RopeTable};
+use crate::key::Key;
 use anyhow::{Context, Result, ensure};
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Sequences laid end to end: N tokens in all, without padding.
@@ -126,6 +129,20 @@ pub struct Parameter {
     pub var: Var,
 }
 
+/// What the backward pass needs of a batch whose graph was not kept: the input of each layer, (N, D).
+pub(crate) struct Checkpoints {
+    batch: Packed,
+    inputs: Vec<Tensor>,
+}
+
+/// Rows that go through a feed-forward part at once where there is no graph to hold them all: bounds what is F wide.
+const MLP_ROWS: usize = 1024;
+
+/// Ranges of `MLP_ROWS` rows, as start and length.
+fn pieces(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).step_by(MLP_ROWS).map(move |from| (from, MLP_ROWS.min(rows - from)))
+}
+
 /// Per token: log-probability of the target, entropy, KL to a reference (0 without one); each (N,), with gradients.
 pub struct TokenStats {
     pub logprobs: Tensor,
@@ -140,11 +157,13 @@ struct Matrix {
     weight: Option<Tensor>,
     panels: Option<Arc<ops::Panels>>,
     sink: Option<ops::Sink>,
+    /// An adapter's; the panels have it worked in.
+    addition: Option<Addition>,
 }
 
 impl Matrix {
     fn new(weight: Tensor) -> Self {
-        Self { weight: Some(weight), panels: None, sink: None }
+        Self { weight: Some(weight), panels: None, sink: None, addition: None }
     }
 
     fn weight(&self) -> &Tensor {
@@ -153,17 +172,34 @@ impl Matrix {
 
     /// Puts panels in the place of the weights, whose memory is free then if nobody else has it.
     fn lay_out(&mut self) -> Result<()> {
-        if let Some(panels) = ops::panels(self.weight())? {
-            (self.panels, self.weight) = (Some(Arc::new(panels)), None);
+        if let Some(panels) = ops::panels(&self.merged()?)? {
+            (self.panels, self.weight, self.addition) = (Some(Arc::new(panels)), None, None);
         }
         Ok(())
     }
 
+    /// The weights with an adapter's addition.
+    fn merged(&self) -> Result<Tensor> {
+        match &self.addition {
+            Some(addition) => Ok(ops::merged(self.weight(), &addition.a, &addition.b, &addition.shape)?),
+            None => Ok(self.weight().clone()),
+        }
+    }
+
     /// `x` (N, D) times the transposed weights, plus `bias` (O,): (N, O).
     fn apply(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(match &self.panels {
-            Some(panels) => ops::linear_by_panels(x, panels, bias)?,
-            None => ops::linear(x, self.weight(), bias, self.sink.as_ref())?,
+        Ok(match (&self.panels, &self.addition) {
+            (Some(panels), _) => ops::linear_by_panels(x, panels, bias)?,
+            (None, None) => ops::linear(x, self.weight(), bias, self.sink.as_ref())?,
+            (None, Some(add)) => ops::linear_with(x, (self.weight(), bias), (&add.a, &add.b), &add.shape, add.dropout)?,
+        })
+    }
+
+    /// Goes back from the gradient `dy` of `apply` without a bias.
+    fn backward_from(&self, x: &Tensor, dy: &Tensor) -> Result<GradStore> {
+        Ok(match &self.addition {
+            None => ops::linear_backward_from(x, self.weight(), dy, self.sink.as_ref())?,
+            Some(add) => ops::linear_with_backward_from(x, self.weight(), (&add.a, &add.b), &add.shape, add.dropout, dy)?,
         })
     }
 }
@@ -180,6 +216,17 @@ struct Layer {
     down: Matrix,
 }
 
+impl Layer {
+    /// In the order of `Joined::ALL`.
+    fn matrices(&self) -> [&Matrix; 4] {
+        [&self.qkv, &self.o_proj, &self.gate_up, &self.down]
+    }
+
+    fn matrices_mut(&mut self) -> [&mut Matrix; 4] {
+        [&mut self.qkv, &mut self.o_proj, &mut self.gate_up, &mut self.down]
+    }
+}
+
 /// A causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -191,6 +238,8 @@ pub struct Decoder {
     head: Matrix,
     rope: Arc<RopeTable>,
     device: Device,
+    /// Of the adapter, if it has one: its matrices' additions.
+    lora: Option<Arc<LoraSettings>>,
 }
 
 impl Decoder {
@@ -229,19 +278,29 @@ impl Decoder {
             .collect::<Result<_>>()?;
         let norm = get("model.norm.weight", &[d])?;
         let head = if config.tie_embeddings { embed.clone() } else { Matrix::new(get("lm_head.weight", &[config.vocab_size, d])?) };
-        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone() })
+        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone(), lora: None })
     }
 
-    /// Calls `f(name, tensor)` for each parameter, tied embeddings once, and builds the decoder of what it returns.
+    /// Calls `f(name, tensor)` for each parameter, tied embeddings once, those of an adapter last, and builds the decoder of what it returns.
     fn map(&self, mut f: impl FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let mut parameters = self.tensors().into_iter();
-        Self::with_rope(self.config.clone(), self.rope.clone(), &self.device, |name, _| {
+        let mut decoder = Self::with_rope(self.config.clone(), self.rope.clone(), &self.device, |name, _| {
             let (_, tensor) = parameters.next().context("a decoder has as many parameters as its configuration asks for")?;
             f(name, &tensor)
-        })
+        })?;
+        decoder.lora = self.lora.clone();
+        for (i, (from, to)) in self.layers.iter().zip(&mut decoder.layers).enumerate() {
+            for ((from, to), joined) in from.matrices().into_iter().zip(to.matrices_mut()).zip(Joined::ALL) {
+                let Some(addition) = &from.addition else { continue };
+                let mut factor = |which: &str, t: &Tensor| f(&factor_name(i, joined, which), t);
+                let (a, b) = (factor("lora_A", &addition.a)?, factor("lora_B", &addition.b)?);
+                to.addition = Some(Addition { a, b, ..addition.clone() });
+            }
+        }
+        Ok(decoder)
     }
 
-    /// Parameters as the decoder holds them, with their names, tied embeddings once.
+    /// Parameters as the decoder holds them, with their names, tied embeddings once; an adapter's are not among them.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let mut all = vec![("model.embed_tokens.weight".to_owned(), self.embed.weight().clone())];
         for (i, layer) in self.layers.iter().enumerate() {
@@ -267,15 +326,84 @@ impl Decoder {
         all
     }
 
-    /// A copy whose parameters are variables of its own, to be trained.
+    /// A copy whose parameters are variables of its own, to be trained; where there is an adapter, only its factors are, and all else is shared.
     pub fn trainable(&self) -> Result<(Self, Vec<Parameter>)> {
         let mut parameters = Vec::new();
         let decoder = self.map(|name, tensor| {
+            if self.lora.is_some() && !is_factor(name) {
+                return Ok(tensor.detach());
+            }
             let var = Var::from_tensor(&tensor.copy()?)?;
             parameters.push(Parameter { name: name.to_owned(), var: var.clone() });
             Ok(var.into_inner())
         })?;
         Ok((decoder, parameters))
+    }
+
+    /// With a new adapter, which adds nothing yet; an old one goes.
+    pub fn with_adapter(&self, settings: &LoraSettings, key: Key) -> Result<Self> {
+        self.with_factors(settings, lora::fresh(&self.config, settings, key, &self.device)?)
+    }
+
+    pub(super) fn with_factors(&self, settings: &LoraSettings, factors: Factors) -> Result<Self> {
+        let mut decoder = self.without_adapter();
+        for ((layer, m), (a, b)) in factors {
+            let (_, parts) = Joined::ALL[m].parts(&self.config, &settings.targets);
+            let parts = parts.into_iter().map(|(_, rows)| rows).collect();
+            let shape = Arc::new(AdditionShape { rank: settings.r, scale: settings.scale() as f32, parts });
+            decoder.layers[layer].matrices_mut()[m].addition = Some(Addition { a, b, shape, dropout: None });
+        }
+        decoder.lora = Some(Arc::new(settings.clone()));
+        Ok(decoder)
+    }
+
+    /// The model that an adapter adds to, on the same memory.
+    pub fn without_adapter(&self) -> Self {
+        let mut decoder = self.clone();
+        decoder.layers.iter_mut().flat_map(Layer::matrices_mut).for_each(|matrix| matrix.addition = None);
+        decoder.lora = None;
+        decoder
+    }
+
+    /// A model that computes the same without an adapter, its additions worked into the weights.
+    pub fn merged(&self) -> Result<Self> {
+        let mut decoder = self.without_adapter();
+        for (from, to) in self.layers.iter().zip(&mut decoder.layers) {
+            for (from, to) in from.matrices().into_iter().zip(to.matrices_mut()) {
+                to.weight = Some(from.merged()?);
+            }
+        }
+        Ok(decoder)
+    }
+
+    /// The settings of the adapter, if it has one.
+    pub fn lora(&self) -> Option<&LoraSettings> {
+        self.lora.as_deref()
+    }
+
+    pub(super) fn factors(&self) -> Factors {
+        let mut all = Factors::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let additions = layer.matrices().into_iter().enumerate().filter_map(|(m, matrix)| Some((m, matrix.addition.as_ref()?)));
+            all.extend(additions.map(|(m, addition)| ((i, m), (addition.a.clone(), addition.b.clone()))));
+        }
+        all
+    }
+
+    /// The same decoder, dropping inputs of its adapter's additions at the adapter's rate; which, is drawn under `key`.
+    pub(crate) fn dropping(&self, key: Key) -> Self {
+        let mut decoder = self.clone();
+        let rate = self.lora().map_or(0.0, |lora| lora.dropout as f32);
+        if rate > 0.0 {
+            for (i, layer) in decoder.layers.iter_mut().enumerate() {
+                for (matrix, joined) in layer.matrices_mut().into_iter().zip(Joined::ALL) {
+                    if let Some(addition) = &mut matrix.addition {
+                        addition.dropout = Some(Dropout { rate, key: key.number(i as u64).name(joined.name()) });
+                    }
+                }
+            }
+        }
+        decoder
     }
 
     /// A view on the same memory without gradients: it follows the optimiser's steps.
@@ -290,10 +418,8 @@ impl Decoder {
     pub fn for_sampling(self) -> Result<Self> {
         let mut decoder = self.frozen()?;
         drop(self);
-        for layer in &mut decoder.layers {
-            for matrix in [&mut layer.qkv, &mut layer.o_proj, &mut layer.gate_up, &mut layer.down] {
-                matrix.lay_out()?;
-            }
+        for matrix in decoder.layers.iter_mut().flat_map(Layer::matrices_mut) {
+            matrix.lay_out()?;
         }
         decoder.head.lay_out()?;
         Ok(decoder)
@@ -302,11 +428,7 @@ impl Decoder {
     /// The same decoder, with sinks of its own that take the gradients of its matrices in place of the graph.
     pub(crate) fn collecting(&self) -> Self {
         let mut decoder = self.clone();
-        for layer in &mut decoder.layers {
-            for matrix in [&mut layer.qkv, &mut layer.o_proj, &mut layer.gate_up, &mut layer.down] {
-                matrix.sink = Some(ops::Sink::default());
-            }
-        }
+        decoder.layers.iter_mut().flat_map(Layer::matrices_mut).for_each(|matrix| matrix.sink = Some(ops::Sink::default()));
         decoder.embed.sink = Some(ops::Sink::default());
         decoder.head.sink = if self.config.tie_embeddings { decoder.embed.sink.clone() } else { Some(ops::Sink::default()) };
         decoder
@@ -314,18 +436,23 @@ impl Decoder {
 
     /// What the sinks of a decoder from `collecting` took, by the names of `tensors`; they are empty again.
     pub(crate) fn take_gradients(&self) -> HashMap<String, Vec<f32>> {
-        let mut all = HashMap::new();
-        let mut take = |name: String, matrix: &Matrix| all.extend(matrix.sink.as_ref().and_then(ops::Sink::take).map(|sum| (name, sum)));
-        take("model.embed_tokens.weight".into(), &self.embed);
-        take("lm_head.weight".into(), &self.head);
-        for (i, layer) in self.layers.iter().enumerate() {
-            let name = |part: &str| format!("model.layers.{i}.{part}.weight");
-            take(name("self_attn.qkv_proj"), &layer.qkv);
-            take(name("self_attn.o_proj"), &layer.o_proj);
-            take(name("mlp.gate_up_proj"), &layer.gate_up);
-            take(name("mlp.down_proj"), &layer.down);
-        }
-        all
+        self.sinks().filter_map(|(name, sink)| Some((name, sink.take()?))).collect()
+    }
+
+    /// Whose sinks took something since this was last asked, by the names of `tensors`.
+    pub(crate) fn touched_sinks(&self) -> HashSet<String> {
+        self.sinks().filter(|(_, sink)| sink.was_touched()).map(|(name, _)| name).collect()
+    }
+
+    /// Sinks of a decoder from `collecting`, each once.
+    fn sinks(&self) -> impl Iterator<Item = (String, &ops::Sink)> {
+        let layers = self.layers.iter().enumerate().flat_map(|(i, layer)| {
+            let named = Joined::ALL.into_iter().zip(layer.matrices());
+            named.map(move |(joined, matrix)| (format!("model.layers.{i}.{}.weight", joined.name()), matrix))
+        });
+        let head = (!self.config.tie_embeddings).then(|| ("lm_head.weight".to_owned(), &self.head));
+        let all = std::iter::once(("model.embed_tokens.weight".to_owned(), &self.embed)).chain(head).chain(layers);
+        all.filter_map(|(name, matrix)| Some((name, matrix.sink.as_ref()?)))
     }
 
     /// A copy that later optimiser steps do not reach, without gradients.
@@ -363,6 +490,58 @@ impl Decoder {
     pub fn hidden(&self, batch: &Packed) -> Result<Tensor> {
         let layout = &batch.layout;
         self.walk(&batch.ids, &layout.positions, |_, qkv| Ok(ops::attention(qkv, layout, self.shape())?))
+    }
+
+    /// Hidden states before the last norm, (N, D), and what `backward` needs to go back from there; nothing is tracked.
+    ///
+    /// Of each layer only its input is kept, N x D numbers, whatever the length of the sequences.
+    pub(crate) fn forward(&self, batch: &Packed) -> Result<(Tensor, Checkpoints)> {
+        let frozen = self.frozen()?;
+        let layout = &batch.layout;
+        let mut inputs = Vec::with_capacity(self.layers.len());
+        let mut x = ops::embed(frozen.embed.weight(), &batch.ids, None)?;
+        for layer in &frozen.layers {
+            inputs.push(x.clone());
+            x = frozen.attention_block(layer, &x, &layout.positions, |qkv| Ok(ops::attention(qkv, layout, self.shape())?))?;
+            x = frozen.mlp_block(layer, &x)?;
+        }
+        Ok((x, Checkpoints { batch: batch.clone(), inputs }))
+    }
+
+    /// The last norm of what `forward` gave.
+    pub(crate) fn last_norm(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(ops::rms_norm(x, &self.norm, self.config.rms_norm_eps)?)
+    }
+
+    /// Goes back from the gradient `dy` (N, D) of what `forward` gave, one layer at a time, each computed again from its input: gradients of matrices go into
+    /// sinks where there are some, all others are added to `store`.
+    ///
+    /// The feed-forward part goes by `MLP_ROWS` rows, so what is held at once is one layer's attention and the wide states of so many rows.
+    pub(crate) fn backward(&self, checkpoints: Checkpoints, mut dy: Tensor, store: &mut GradStore) -> Result<()> {
+        let Checkpoints { batch, mut inputs } = checkpoints;
+        let layout = &batch.layout;
+        for layer in self.layers.iter().rev() {
+            let x = Var::from_tensor(&inputs.pop().context("each layer has an input")?)?;
+            let middle = self.attention_block(layer, &x, &layout.positions, |qkv| Ok(ops::attention(qkv, layout, self.shape())?))?;
+            let mut back = Vec::new();
+            for (from, rows) in pieces(batch.tokens()) {
+                let (piece, dy) = (Var::from_tensor(&middle.detach().narrow(0, from, rows)?)?, dy.narrow(0, from, rows)?);
+                let wide = self.mlp_wide(layer, &piece)?;
+                // The layer's result is not computed again: what is after it needs only its gradient.
+                let mut found = layer.down.backward_from(&wide, &dy)?;
+                let through = found.remove(&piece).context("the graph is cut inside a feed-forward part")?;
+                back.push((through + dy)?);
+                store.extend(found)?;
+            }
+            let mut found = ops::backward_from(&middle, &Tensor::cat(&back, 0)?)?;
+            dy = found.remove(&x).context("the graph is cut inside an attention part")?;
+            store.extend(found)?;
+        }
+        let embedded = ops::embed(self.embed.weight(), &batch.ids, self.embed.sink.as_ref())?;
+        if embedded.track_op() {
+            store.extend(ops::backward_from(&embedded, &dy)?)?;
+        }
+        Ok(())
     }
 
     /// Log-probability of `targets` (N), entropy and, with a reference's hidden states and model, KL to it, for rows of `hidden` (N, D).
@@ -449,23 +628,61 @@ impl Decoder {
         positions: &Arc<Vec<u32>>,
         mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let eps = self.config.rms_norm_eps;
         let mut x = ops::embed(self.embed.weight(), ids, self.embed.sink.as_ref())?; // (N, D)
         for (i, layer) in self.layers.iter().enumerate() {
-            let h = ops::rms_norm(&x, &layer.input_norm, eps)?;
-            let mut qkv = layer.qkv.apply(&h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
-            if let Some((q_norm, k_norm)) = &layer.head_norms {
-                qkv = ops::head_norm(&qkv, q_norm, k_norm, self.shape(), eps)?;
-            }
-            let qkv = ops::rope(&qkv, positions, &self.rope, self.shape())?;
-            let attended = attend(i, &qkv)?; // (N, H head_dim)
-            x = (x + layer.o_proj.apply(&attended, None)?)?;
-            let h = ops::rms_norm(&x, &layer.post_norm, eps)?;
-            let h = ops::swiglu(&layer.gate_up.apply(&h, None)?)?; // (N, F)
-            x = (x + layer.down.apply(&h, None)?)?;
+            x = self.attention_block(layer, &x, positions, |qkv| attend(i, qkv))?;
+            x = self.mlp_block(layer, &x)?;
         }
-        Ok(ops::rms_norm(&x, &self.norm, eps)?)
+        self.last_norm(&x)
     }
+
+    /// A layer's first half, (N, D) to (N, D): `attend` as in `walk`.
+    fn attention_block(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        positions: &Arc<Vec<u32>>,
+        attend: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let eps = self.config.rms_norm_eps;
+        let h = ops::rms_norm(x, &layer.input_norm, eps)?;
+        let mut qkv = layer.qkv.apply(&h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
+        if let Some((q_norm, k_norm)) = &layer.head_norms {
+            qkv = ops::head_norm(&qkv, q_norm, k_norm, self.shape(), eps)?;
+        }
+        let qkv = ops::rope(&qkv, positions, &self.rope, self.shape())?;
+        let attended = attend(&qkv)?; // (N, H head_dim)
+        Ok((x + layer.o_proj.apply(&attended, None)?)?)
+    }
+
+    /// A layer's second half, (N, D) to (N, D); by pieces where no graph holds what is F wide anyhow.
+    fn mlp_block(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+        let rows = x.dim(0)?;
+        if x.track_op() || rows <= MLP_ROWS {
+            return self.mlp_rows(layer, x);
+        }
+        let pieces = pieces(rows).map(|(from, n)| self.mlp_rows(layer, &x.narrow(0, from, n)?)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&pieces, 0)?)
+    }
+
+    fn mlp_rows(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+        Ok((x + layer.down.apply(&self.mlp_wide(layer, x)?, None)?)?)
+    }
+
+    /// What the last matrix of a layer is applied to, (N, F).
+    fn mlp_wide(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+        let h = ops::rms_norm(x, &layer.post_norm, self.config.rms_norm_eps)?;
+        Ok(ops::swiglu(&layer.gate_up.apply(&h, None)?)?)
+    }
+}
+
+fn factor_name(layer: usize, joined: Joined, factor: &str) -> String {
+    format!("model.layers.{layer}.{}.{factor}.weight", joined.name())
+}
+
+/// Whether a parameter's name is that of an adapter's factor.
+fn is_factor(name: &str) -> bool {
+    name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
 }
 
 fn rope_table(config: &Config) -> RopeTable {

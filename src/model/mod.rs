@@ -6,10 +6,13 @@
 mod config;
 mod decoder;
 pub(crate) mod kernels;
+mod lora;
 pub(crate) mod ops;
 pub mod text;
 mod weights;
 
 pub use config::{Architecture, Config, RopeScaling, Shape};
+pub(crate) use decoder::Checkpoints;
 pub use decoder::{Decoder, KvCache, Packed, Parameter, Prefix, Rows, TokenStats};
-pub use weights::{checkpoint_parts, load, save, weights_hash};
+pub use lora::{BaseModel, LoraSettings, Target, is_adapter, read_settings as adapter_settings};
+pub use weights::{checkpoint_parts, load, load_adapter, save, save_adapter, weights_hash};

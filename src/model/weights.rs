@@ -5,15 +5,16 @@
 
 use super::config::{Config, Shape};
 use super::decoder::Decoder;
+use super::lora::{self, BaseModel};
+use super::ops;
 use crate::key::Key;
 use crate::publish;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A file of a checkpoint is closed once it holds this many bytes.
@@ -69,41 +70,77 @@ pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
     Ok(decoder)
 }
 
+/// Reads an adapter's folder on top of its base model.
+pub fn load_adapter(folder: &Path, base: &Decoder) -> Result<Decoder> {
+    let (settings, _) = lora::read_settings(folder)?;
+    let factors = lora::read_factors(folder, base.config(), &settings, base.device())?;
+    base.with_factors(&settings, factors)
+}
+
+/// Writes the adapter of `decoder` into `folder`, which the caller publishes, as `peft` loads it on top of `base`.
+pub fn save_adapter(decoder: &Decoder, base: &BaseModel, folder: &Path) -> Result<()> {
+    let settings = decoder.lora().context("a model without an adapter is saved as a model")?;
+    lora::write(folder, decoder.config(), settings, base, &decoder.factors())
+}
+
 /// Writes config.json and the weights (f32) into `folder`, which the caller publishes; the tokenizer's files are `Text`'s to add.
 pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
     let config = decoder.config();
     publish::json(folder.join("config.json"), &config.to_json())?;
-    let mut named = Vec::new();
+    let mut files: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
+    let mut bytes = 0;
     for (name, tensor) in decoder.tensors() {
         for (name, tensor) in checkpoint_parts(&name, &tensor, config)? {
-            named.push((name, Stored::new(&tensor)?));
+            let size = tensor.elem_count() * DType::F32.size_in_bytes();
+            if bytes > 0 && bytes + size > FILE_BYTES {
+                files.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += size;
+            files.last_mut().expect("there is always an open file").push((name, tensor));
         }
     }
-    let mut files: Vec<Vec<(String, Stored)>> = vec![Vec::new()];
-    let mut bytes = 0;
-    for (name, tensor) in named {
-        if bytes > 0 && bytes + tensor.0.len() > FILE_BYTES {
-            files.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += tensor.0.len();
-        files.last_mut().expect("there is always an open file").push((name, tensor));
-    }
-    let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
     if let [all] = &mut files[..] {
-        let data = safetensors::serialize(std::mem::take(all), metadata)?;
-        return publish::file(folder.join("model.safetensors"), &data);
+        return write_tensors(&folder.join("model.safetensors"), std::mem::take(all));
     }
     let (count, mut map, mut total) = (files.len(), serde_json::Map::new(), 0);
     for (i, tensors) in files.into_iter().enumerate() {
         let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
         for (name, tensor) in &tensors {
             map.insert(name.clone(), Value::String(file.clone()));
-            total += tensor.0.len();
+            total += tensor.elem_count() * DType::F32.size_in_bytes();
         }
-        publish::file(folder.join(&file), &safetensors::serialize(tensors, metadata.clone())?)?;
+        write_tensors(&folder.join(&file), tensors)?;
     }
     publish::json(folder.join("model.safetensors.index.json"), &json!({"metadata": {"total_size": total}, "weight_map": map}))
+}
+
+/// Writes tensors as f32 into a safetensors file, in the order of their names, with one of them at a time in memory as bytes.
+pub(super) fn write_tensors(path: &Path, mut tensors: Vec<(String, Tensor)>) -> Result<()> {
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
+    let mut offset = 0;
+    for (name, tensor) in &tensors {
+        let end = offset + tensor.elem_count() * DType::F32.size_in_bytes();
+        header.insert(name.clone(), json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [offset, end]}));
+        offset = end;
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' '); // so that the numbers are aligned
+    publish::file_with(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for (_, tensor) in &tensors {
+            let numbers = tensor.to_dtype(DType::F32)?.flatten_all()?;
+            ops::with_numbers(&numbers, |numbers| numbers.chunks(1 << 14).try_for_each(|part| file.write_all(&bytes_of(part))))??;
+        }
+        Ok(())
+    })
+}
+
+fn bytes_of(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 /// A model made from nothing: embeddings N(0, 0.02), matrices N(0, 1/sqrt(fan-in)), the two that write to the residual stream halved.
@@ -141,11 +178,12 @@ impl Decoder {
     }
 }
 
-/// SHA-256 over the names and bytes of the weight files, for manifests.
+/// SHA-256 over the bytes of the weight files, for manifests; of an adapter, over its own alone.
 pub fn weights_hash(folder: &Path) -> Result<String> {
     use sha2::{Digest, Sha256};
     let mut all = Sha256::new();
-    for file in weight_files(folder)? {
+    let files = if lora::is_adapter(folder) { vec![folder.join(lora::WEIGHTS)] } else { weight_files(folder)? };
+    for file in files {
         all.update(publish::sha256_file(&file)?);
     }
     Ok(all.finalize().iter().map(|b| format!("{b:02x}")).collect())
@@ -203,38 +241,10 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     names.into_iter().map(path_of).collect()
 }
 
-/// A tensor as the safetensors writer wants it.
-struct Stored(Vec<u8>, Vec<usize>);
-
-impl Stored {
-    fn new(tensor: &Tensor) -> Result<Self> {
-        let data = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(Self(data.iter().flat_map(|x| x.to_le_bytes()).collect(), tensor.dims().to_vec()))
-    }
-}
-
-impl View for Stored {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.1
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.0)
-    }
-
-    fn data_len(&self) -> usize {
-        self.0.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use safetensors::tensor::TensorView;
+    use safetensors::tensor::{Dtype, TensorView};
     use std::fs;
 
     fn config(change: Value) -> Config {

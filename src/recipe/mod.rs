@@ -18,7 +18,7 @@ pub use phases::{Grpo, Method, Phase, Sft};
 pub use served::ServedModel;
 
 use crate::filter::FilterSettings;
-use crate::model::Shape;
+use crate::model::{LoraSettings, Shape, Target};
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::{SamplingParams, is_url};
@@ -95,6 +95,8 @@ pub struct Model {
     pub template: TemplateOf,
     /// Longest sequence that is trained on, prompt included; 0 is what the model's positions allow.
     pub max_length: usize,
+    /// The adapter that its phases train in place of all weights, from the first to the last.
+    pub lora: Option<LoraSettings>,
 }
 
 /// Where a model's chat template comes from.
@@ -167,6 +169,8 @@ pub struct Execution {
     pub slots: usize,
     /// Tokens of a training micro-batch at most.
     pub micro_batch_tokens: usize,
+    /// Whether training computes layers again in the backward pass instead of keeping what is in them; `None`: where the model is large.
+    pub recompute: Option<bool>,
     /// Requests to a server under way at once.
     pub requests: usize,
     /// Seconds until a server must have answered one.
@@ -434,8 +438,15 @@ fn read_model(t: &mut Table) -> Model {
         template: t.or("template", TemplateOf::Own),
         max_length: t.or("max_length", 0),
         phases: t.tables("phase", phases::read),
+        lora: t.table("lora", read_lora),
     };
     let fresh = model.is_fresh();
+    if model.lora.is_some() && fresh {
+        t.problem(format!("{}: there is nothing to adapt in random weights; train them all, or name a checkpoint", t.path("lora")));
+    }
+    if model.lora.is_some() && model.phases.is_empty() && t.is_sound("phase") {
+        t.problem(format!("{}: there is no phase that would train it", t.path("lora")));
+    }
     if is_server {
         served::check(t, &model);
         return model;
@@ -450,6 +461,40 @@ fn read_model(t: &mut Table) -> Model {
         t.problem(format!("{}: it is for model = \"fresh\" only, a checkpoint has its own", t.path("shape")));
     }
     model
+}
+
+/// An adapter: `r`, `alpha`, `targets`, `dropout`, `rslora`.
+fn read_lora(t: &mut Table) -> LoraSettings {
+    /// One name, or a list of them.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        Some(Vec<String>),
+    }
+    let names = match t.optional("targets") {
+        None => vec!["all-linear".to_owned()],
+        Some(Names::One(name)) => vec![name],
+        Some(Names::Some(names)) => names,
+    };
+    let mut targets = Vec::new();
+    for name in &names {
+        match Target::named(name) {
+            Some(target) => targets.push(target),
+            None if name == "all-linear" => targets.extend(Target::ALL),
+            None => t.check("targets", false, &format!("all-linear, or some of {}", Target::names().join(", ")), format!("{name:?}")),
+        }
+    }
+    targets.sort();
+    targets.dedup();
+    t.check("targets", !names.is_empty(), "at least one projection", "none");
+    let r = t.or("r", 16usize);
+    let settings =
+        LoraSettings { r, alpha: t.or("alpha", 2.0 * r as f64), targets, dropout: t.or("dropout", 0.0), rslora: t.or("rslora", false) };
+    t.check("r", (1..=4096).contains(&r), "from 1 to 4096", r);
+    t.check("alpha", settings.alpha > 0.0, "more than 0", settings.alpha);
+    t.check("dropout", (0.0..1.0).contains(&settings.dropout), "in [0, 1)", settings.dropout);
+    settings
 }
 
 /// Other programs say -1 for "off"; here it is 0, and said so.
@@ -557,6 +602,7 @@ fn default_execution() -> Execution {
     Execution {
         slots: 128,
         micro_batch_tokens: 4096,
+        recompute: None,
         requests: 32,
         request_seconds: 1800,
         patience_seconds: 300,
@@ -570,6 +616,7 @@ fn read_execution(t: &mut Table) -> Execution {
     let execution = Execution {
         slots: t.or("slots", d.slots),
         micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
+        recompute: t.optional("recompute"),
         requests: t.optional("requests").unwrap_or(d.requests),
         request_seconds: t.optional("request_seconds").unwrap_or(d.request_seconds),
         patience_seconds: t.optional("patience_seconds").unwrap_or(d.patience_seconds),

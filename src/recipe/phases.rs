@@ -88,6 +88,7 @@ fn read_sft(t: &mut Table) -> Sft {
         adam_beta2: t.or("adam_beta2", 0.95),
         weight_decay: t.or("weight_decay", 0.01),
         max_grad_norm: t.or("max_grad_norm", 1.0),
+        optim: t.optional("optim").unwrap_or_default(),
     };
     t.check("steps", steps != Some(0), "at least 1", 0);
     t.check("epochs", settings.epochs > 0.0, "more than 0", settings.epochs);
@@ -118,6 +119,7 @@ fn read_grpo(t: &mut Table) -> Grpo {
         adam_beta2: t.or("adam_beta2", 0.99),
         weight_decay: t.or("weight_decay", 0.0),
         max_grad_norm: t.or("max_grad_norm", 1.0),
+        optim: t.optional("optim").unwrap_or_default(),
         num_iterations: t.or("num_iterations", 1),
         advantage: t.or("advantage", Advantage::default()),
         loss_type: t.or("loss_type", LossType::default()),

@@ -5,7 +5,7 @@ use super::ui::{complain, interrupt_requested};
 use crate::hub;
 use crate::key::Key;
 use crate::model::text::Text;
-use crate::model::{self, Decoder};
+use crate::model::{self, BaseModel, Decoder};
 use crate::recipe::{Model, TemplateOf};
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::Device;
@@ -32,6 +32,36 @@ pub struct Loaded {
     pub hash: String,
     /// As manifests and reports name it.
     pub name: String,
+}
+
+/// The model that an adapter's folder adds to: where it is, and its name in the adapter's configuration.
+///
+/// # Errors
+/// Where it is neither here nor to be fetched.
+fn base_of(folder: &Path) -> Result<Option<PathBuf>> {
+    if !model::is_adapter(folder) {
+        return Ok(None);
+    }
+    let (_, base) = model::adapter_settings(folder)?;
+    let access = hub::Access { offline: false, stopped: interrupt_requested, say: complain };
+    let found = hub::model(&base.model, base.revision.as_deref(), access);
+    Ok(Some(found.with_context(|| format!("{}: the base model of the adapter is not to be had", folder.display()))?))
+}
+
+/// How an adapter on a recipe's model names its base: a Hub id with its commit, or a folder's whole path.
+pub fn base_name(run: &Run, model: &Model, origin: &Origin) -> Result<BaseModel> {
+    let Origin::Folder(folder) = origin else { return config(Err(anyhow!("an adapter needs a checkpoint to add to"))) };
+    if model::is_adapter(folder) {
+        return Ok(model::adapter_settings(folder)?.1);
+    }
+    if let Some(commit) = hub::snapshot_revision(folder).filter(|_| !Path::new(&model.model).exists()) {
+        let id = model.model.split('@').next().unwrap_or_default();
+        return Ok(BaseModel { model: id.to_owned(), revision: Some(commit) });
+    }
+    ensure!(!folder.starts_with(&run.dir), "{}: a phase before the adapter's has trained all weights", folder.display());
+    let whole = std::fs::canonicalize(folder).with_context(|| format!("cannot find {}", folder.display()))?;
+    let name = whole.to_str().with_context(|| format!("{} is not valid UTF-8", whole.display()))?;
+    Ok(BaseModel { model: name.to_owned(), revision: None })
 }
 
 /// Finds a recipe's model before its phases; Hub ids are looked up, and fetched where that is allowed. What a branch stood for the first time holds for the run.
@@ -112,14 +142,18 @@ fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
 
 /// Opens a model folder with its tokenizer, talking like `teacher` where one is given, on this day.
 fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded> {
-    let text = Text::from_folder(folder)?;
+    let base = base_of(folder)?;
+    let text = Text::from_folder(text_folder(folder, base.as_deref()))?;
     let text = match teacher {
         Some(teacher) => text.with_template_of(&teacher)?,
         None => text,
     };
     let text = Arc::new(text.with_date(date));
     text.check_special()?;
-    let decoder = model::load(folder, &Device::Cpu)?;
+    let decoder = match &base {
+        Some(base) => model::load_adapter(folder, &model::load(base, &Device::Cpu)?)?,
+        None => model::load(folder, &Device::Cpu)?,
+    };
     let rows = decoder.config().vocab_size;
     ensure!(
         text.vocab_size() <= rows,
@@ -127,7 +161,21 @@ fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded
         folder.display(),
         text.vocab_size()
     );
-    Ok(Loaded { decoder, text, hash: model::weights_hash(folder)?, name: folder.display().to_string() })
+    Ok(Loaded { decoder, text, hash: weights_hash(folder)?, name: folder.display().to_string() })
+}
+
+/// Where a model's tokenizer is: an adapter may have one of its own.
+fn text_folder<'a>(folder: &'a Path, base: Option<&'a Path>) -> &'a Path {
+    base.filter(|_| !folder.join("tokenizer.json").exists()).unwrap_or(folder)
+}
+
+/// SHA-256 of a model's weights; of an adapter, of its own and those of its base.
+pub fn weights_hash(folder: &Path) -> Result<String> {
+    let own = model::weights_hash(folder)?;
+    let Some(base) = base_of(folder)? else { return Ok(own) };
+    let (settings, _) = model::adapter_settings(folder)?;
+    let all = format!("{own} {} {}", serde_json::to_string(&settings)?, model::weights_hash(&base)?);
+    Ok(crate::publish::sha256(all.as_bytes()))
 }
 
 /// What a model is, for a stage's inputs: of a folder the hash of weights, the numbers of its arithmetic, tokenizer, template and stop ids (a
@@ -151,10 +199,11 @@ pub fn identity(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result
 
 /// Identity of the model in a folder. What `save_pretrained` may rewrite without changing a result (dtype, version) is no part of it.
 pub fn folder_hash(folder: &Path) -> Result<String> {
-    let text = Text::from_folder(folder)?;
+    let base = base_of(folder)?;
+    let text = Text::from_folder(text_folder(folder, base.as_deref()))?;
     let mut hash = sha2::Sha256::new();
-    hash.update(model::weights_hash(folder)?);
-    hash.update(model::Config::load(folder)?.identity());
+    hash.update(weights_hash(folder)?);
+    hash.update(model::Config::load(base.as_deref().unwrap_or(folder))?.identity());
     hash.update(text.tokenizer_hash());
     hash.update(text.template_hash().unwrap_or_default());
     hash.update(format!("{:?} {}", text.stop_ids(), text.end_id()));

@@ -25,7 +25,7 @@ use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::{LocalSampler, Sampler, SamplingParams};
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
 use crate::trace::Trace;
-use crate::train::{AskOpinions, Batch, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
+use crate::train::{AskOpinions, Batch, Batching, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -121,6 +121,7 @@ impl Job<'_> {
         }
         let folder = self.run.folder(&self.stage);
         let Loaded { decoder, text, .. } = models::open(self.run, self.model, &self.origin, self.role)?;
+        let decoder = self.adapted(decoder)?;
         let positions = decoder.config().max_positions;
         let limit = if self.model.max_length == 0 { positions } else { self.model.max_length };
         super::run::config(if limit <= positions {
@@ -136,18 +137,48 @@ impl Job<'_> {
             Method::Sft(sft) => sft.settings.optimizer(),
             Method::Grpo(grpo) => grpo.settings.optimizer(),
         };
-        let mut learner = Learner::new(&decoder, optimizer, self.run.recipe.execution.micro_batch_tokens)?;
+        let execution = &self.run.recipe.execution;
+        let batching = Batching { micro_batch_tokens: execution.micro_batch_tokens, recompute: execution.recompute };
+        let mut learner = Learner::new(&decoder, optimizer, batching)?;
         let counts = match &self.phase.method {
-            Method::Sft(sft) => self.sft(sft, &mut learner, &text, &state, limit)?,
-            Method::Grpo(grpo) => self.grpo(grpo, &mut learner, &decoder, &text, &state)?,
+            Method::Sft(sft) => {
+                drop(decoder); // the learner has its own
+                self.sft(sft, &mut learner, &text, &state, limit)?
+            }
+            Method::Grpo(grpo) => {
+                let reference = (grpo.settings.beta > 0.0).then(|| decoder.without_adapter());
+                drop(decoder);
+                self.grpo(grpo, &mut learner, reference, &text, &state)?
+            }
         };
-        model::save(learner.decoder(), &folder)?;
+        match learner.decoder().lora() {
+            Some(_) => model::save_adapter(learner.decoder(), &models::base_name(self.run, self.model, &self.origin)?, &folder)?,
+            None => model::save(learner.decoder(), &folder)?,
+        }
         text.save_into(&folder)?;
         let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
-        record["weights_hash"] = model::weights_hash(&folder)?.into();
+        record["weights_hash"] = models::weights_hash(&folder)?.into();
         record["model_hash"] = models::folder_hash(&folder)?.into();
         Run::mark_done(&folder, record)?;
         self.clean()
+    }
+
+    /// The model with the adapter that the recipe asks for: that of the phase before, or a new one. Where the recipe asks for none, one that is there is worked in.
+    fn adapted(&self, decoder: model::Decoder) -> Result<model::Decoder> {
+        let Some(wanted) = &self.model.lora else {
+            return if decoder.lora().is_some() { decoder.merged() } else { Ok(decoder) };
+        };
+        match decoder.lora() {
+            None => decoder.with_adapter(wanted, self.key("adapter")),
+            Some(there) => {
+                let is_same = (there.r, there.scale(), &there.targets) == (wanted.r, wanted.scale(), &wanted.targets);
+                super::run::config(if is_same {
+                    Ok(decoder)
+                } else {
+                    Err(anyhow::anyhow!("{}.lora asks for {wanted:?}, but the adapter that is there has {there:?}", self.role))
+                })
+            }
+        }
     }
 
     /// Removes what only a resumption needs: after `DONE` and never before, since a kill in between must find it.
@@ -202,7 +233,11 @@ impl Job<'_> {
             }
         };
         let model = models::identity(run, &self.origin, self.role, self.model)?;
-        Ok(json!({"model": model, "data": data, "method": method, "max_length": self.model.max_length, "seed": run.seed()}))
+        let mut inputs = json!({"model": model, "data": data, "method": method, "max_length": self.model.max_length, "seed": run.seed()});
+        if let Some(lora) = &self.model.lora {
+            inputs["lora"] = serde_json::to_value(lora)?;
+        }
+        Ok(inputs)
     }
 
     fn key(&self, purpose: &str) -> Key {
@@ -242,7 +277,14 @@ impl Job<'_> {
         Ok(json!({"examples": examples.len(), "too_long": too_long, "target_tokens": targets, "steps": steps}))
     }
 
-    fn grpo(&self, phase: &GrpoPhase, learner: &mut Learner, start: &model::Decoder, text: &Arc<Text>, state: &State) -> Result<Value> {
+    fn grpo(
+        &self,
+        phase: &GrpoPhase,
+        learner: &mut Learner,
+        reference: Option<model::Decoder>,
+        text: &Arc<Text>,
+        state: &State,
+    ) -> Result<Value> {
         let problems = ProblemSet::training(self.run, &self.stage)?;
         let rollout = Rollout {
             text: Some(text.clone()),
@@ -251,7 +293,7 @@ impl Job<'_> {
             verifier: rules(self.run)?,
             reward: phase.reward,
         };
-        let positions = start.config().max_positions;
+        let positions = learner.decoder().config().max_positions;
         let seen = problems.len().map_or_else(|| problems.first(256, ""), |_| problems.first(0, ""))?;
         let slack = if problems.len().is_some() { 0 } else { 32 };
         rollout.verifier.ready(seen.iter().map(|problem| &**problem))?;
@@ -274,7 +316,7 @@ impl Job<'_> {
         let resume = grpo.resume_step()?;
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
         let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)? };
-        let complete = grpo.run(learner, &mut sampler, start, &mut keeper)?;
+        let complete = grpo.run(learner, &mut sampler, reference, &mut keeper)?;
         keeper.watch.bar.finish_and_clear();
         let missing = keeper.rollouts.missing.clone();
         if !complete {

@@ -8,7 +8,7 @@
 use super::advantage::{Advantage, has_spread};
 use super::learner::{Example, Learner, Seeds, Values};
 use super::objective::{Clip, Clipped, Counts, KlEstimator, KlPlacement, LossType, surrogate};
-use super::optimizer::AdamWSettings;
+use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
 use super::state::State;
 use crate::judge::{self, Case, Opinion};
@@ -51,6 +51,8 @@ pub struct GrpoSettings {
     pub adam_beta2: f64,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
+    #[serde(skip_serializing_if = "Optim::is_default")]
+    pub optim: Optim,
     /// Optimiser steps on each batch of attempts.
     pub num_iterations: usize,
     pub advantage: Advantage,
@@ -79,6 +81,7 @@ impl GrpoSettings {
             eps: 1e-8,
             weight_decay: self.weight_decay,
             max_grad_norm: self.max_grad_norm,
+            optim: self.optim,
         }
     }
 
@@ -186,8 +189,15 @@ impl Grpo<'_> {
 
     /// Trains from the saved state, if there is one, to the last step; `Ok(false)` says that the observer broke off.
     ///
-    /// `sampler` must share its memory with `learner`'s decoder. `start` is the model at the beginning of the phase, the first reference.
-    pub fn run(&self, learner: &mut Learner, sampler: &mut LocalSampler, start: &Decoder, observer: &mut dyn Observer) -> Result<bool> {
+    /// `sampler` must share its memory with `learner`'s decoder. `reference` is the model at the beginning of the phase in memory of its own; it is not needed
+    /// where `beta` is 0.
+    pub fn run(
+        &self,
+        learner: &mut Learner,
+        sampler: &mut LocalSampler,
+        reference: Option<Decoder>,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
         let settings = self.settings;
         let group = settings.advantage.smallest_group();
         ensure!(
@@ -195,7 +205,8 @@ impl Grpo<'_> {
             "num_generations must be at least {group} for this advantage, got {}",
             settings.num_generations
         );
-        let mut reference = (settings.beta > 0.0).then(|| start.snapshot()).transpose()?;
+        let mut reference = reference.filter(|_| settings.beta > 0.0).map(|model| model.frozen()).transpose()?;
+        ensure!(reference.is_some() || settings.beta == 0.0, "a reference is needed where beta is not 0");
         let mut cursor = Cursor { step: 0, asked: 0 };
         self.resume_step()?;
         if let Some((saved, extra)) = self.state.restore::<Cursor>(learner.optimizer_mut())? {

@@ -3,14 +3,19 @@
 //! A loss is given as its derivatives by each token's log-probability, entropy and KL: the loops compute formulas on plain numbers, and
 //! only this file turns them into gradients. Sequences are packed without padding; a micro-batch is bounded by its tokens.
 //!
+//! A small model keeps the graph of a micro-batch from the forward to the backward pass. A large one keeps the input of each layer and computes the layer again
+//! on its way back, so that memory grows by one hidden state per token and layer; its gradients are added up in one place over all micro-batches.
+//!
 //! A small model's operations are too short to be worth splitting over threads one by one: a thread that waits for the next has to be woken each
 //! time. So a micro-batch of a small model is cut into shares, each thread takes whole shares, and their gradients are added in order.
 
 use super::optimizer::{AdamW, AdamWSettings};
+use crate::key::Key;
 use crate::lanes;
-use crate::model::{Decoder, Packed, Parameter, TokenStats};
+use crate::model::{Checkpoints, Decoder, Packed, Parameter, TokenStats};
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 
 /// A sequence of which the tokens from `completion` on are targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,20 +51,50 @@ pub struct Seeds {
     pub kl: Option<Vec<f32>>,
 }
 
+/// How a batch is gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Tokens of a micro-batch at most; one longer sequence goes alone.
+    pub micro_batch_tokens: usize,
+    /// Whether layers are computed again in the backward pass; `None` leaves it to the model's size.
+    pub recompute: Option<bool>,
+}
+
 /// A model in training.
 pub struct Learner {
     decoder: Decoder,
     optimizer: AdamW,
-    gradients: Option<Vec<Tensor>>,
-    /// Tokens of a micro-batch at most; one longer sequence goes alone.
+    /// The decoder whose sinks add up a step's gradients of matrices, where micro-batches are not cut into shares.
+    collector: Option<Decoder>,
+    /// What is not in those sinks, by parameter; empty before the first micro-batch of a step.
+    gradients: Vec<Option<Tensor>>,
     micro_batch_tokens: usize,
+    recompute: bool,
+    /// What an adapter's dropout is drawn under, where it drops anything.
+    dropout: Option<Key>,
 }
 
 impl Learner {
     /// Trains a copy of `decoder`.
-    pub fn new(decoder: &Decoder, settings: AdamWSettings, micro_batch_tokens: usize) -> Result<Self> {
+    pub fn new(decoder: &Decoder, settings: AdamWSettings, batching: Batching) -> Result<Self> {
         let (decoder, parameters) = decoder.trainable()?;
-        Ok(Self { decoder, optimizer: AdamW::new(parameters, settings)?, gradients: None, micro_batch_tokens })
+        let is_small = decoder.config().is_small();
+        Ok(Self {
+            collector: (!is_small).then(|| decoder.collecting()),
+            decoder,
+            optimizer: AdamW::new(parameters, settings)?,
+            gradients: Vec::new(),
+            micro_batch_tokens: batching.micro_batch_tokens,
+            recompute: batching.recompute.unwrap_or(!is_small),
+            dropout: None,
+        })
+    }
+
+    /// From now on an adapter drops inputs at its rate, as drawn under `key` for each optimiser step and micro-batch.
+    ///
+    /// Not for GRPO: its update must see the policy that sampled.
+    pub fn drop_under(&mut self, key: Key) {
+        self.dropout = Some(key);
     }
 
     pub fn decoder(&self) -> &Decoder {
@@ -100,7 +135,7 @@ impl Learner {
         let mut all = Values::default();
         let model = model.frozen()?;
         for range in self.micro_batches(examples) {
-            for share in self.forward(&model, &examples[range], temperature, None)? {
+            for share in self.forward(&model, &examples[range], &Pass { temperature, reference: None, recompute: false, dropout: None })? {
                 all.extend(share.values()?);
             }
         }
@@ -120,7 +155,10 @@ impl Learner {
     ) -> Result<()> {
         let reference = reference.map(Decoder::frozen).transpose()?;
         for range in self.micro_batches(examples) {
-            let shares = self.forward(&self.decoder, &examples[range.clone()], temperature, reference.as_ref())?;
+            let model = self.collector.as_ref().unwrap_or(&self.decoder);
+            let dropout = self.dropout.map(|key| key.number(self.optimizer.steps() as u64).number(range.start as u64));
+            let pass = Pass { temperature, reference: reference.as_ref(), recompute: self.recompute, dropout };
+            let shares = self.forward(model, &examples[range.clone()], &pass)?;
             let (mut values, mut ends) = (Values::default(), Vec::with_capacity(shares.len()));
             for share in &shares {
                 values.extend(share.values()?);
@@ -131,31 +169,38 @@ impl Learner {
             for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.kl.as_ref()].into_iter().flatten() {
                 ensure!(seed.len() == targets, "{} derivatives for {targets} targets", seed.len());
             }
-            let parameters = self.optimizer.parameters();
+            let (parameters, is_shared) = (self.optimizer.parameters(), self.collector.is_some());
             let shares = shares.into_iter().zip(ends).collect();
-            let gradients = lanes::map(shares, |(share, end): (Share, usize)| share.backward(&seeds, end, parameters));
-            let fresh = gradients.into_iter().reduce(|sum, next| add(&sum?, &next?)).context("a micro-batch has a share")??;
-            self.gradients = Some(match self.gradients.take() {
-                None => fresh,
-                Some(sum) => add(&sum, &fresh)?,
-            });
+            let gradients = lanes::map(shares, |(share, end): (Share, usize)| share.backward(&seeds, end, parameters, is_shared));
+            for fresh in gradients {
+                let fresh = fresh?;
+                self.gradients = if self.gradients.is_empty() { fresh } else { add(&self.gradients, &fresh)? };
+            }
         }
         Ok(())
     }
 
     /// The shares of a micro-batch, each with its part of the graph. How it is cut depends on model and examples alone, never on threads.
-    fn forward(&self, model: &Decoder, examples: &[Example], temperature: f32, reference: Option<&Decoder>) -> Result<Vec<Share>> {
+    fn forward(&self, model: &Decoder, examples: &[Example], pass: &Pass) -> Result<Vec<Share>> {
         let small = model.config().is_small();
         let wanted = examples.iter().map(|e| e.tokens.len()).sum::<usize>().div_ceil(if small { SHARE_TOKENS } else { usize::MAX });
-        lanes::map(cut(examples, wanted), |range| Share::new(model, &examples[range], temperature, reference)).into_iter().collect()
+        let share = |range: std::ops::Range<usize>| {
+            let model = if small { model.collecting() } else { model.clone() };
+            let model = pass.dropout.map_or(model.clone(), |key| model.dropping(key.number(range.start as u64)));
+            Share::new(model, &examples[range], pass)
+        };
+        lanes::map(cut(examples, wanted), share).into_iter().collect()
     }
 
     /// One optimiser step with the accumulated gradient; returns its norm before clipping. Without any gradient nothing happens: 0.
     pub fn step(&mut self, rate: f64) -> Result<f64> {
-        match self.gradients.take() {
-            Some(gradients) => self.optimizer.step(&gradients, rate),
-            None => Ok(0.0),
+        if self.gradients.is_empty() {
+            return Ok(0.0);
         }
+        let mut collected = self.collector.as_ref().map(Decoder::take_gradients).unwrap_or_default();
+        let all = self.optimizer.parameters().iter().zip(std::mem::take(&mut self.gradients));
+        let all = all.map(|(p, gradient)| whole(p, collected.remove(&p.name), gradient)).collect::<Result<Vec<_>>>()?;
+        self.optimizer.step(&all, rate)
     }
 }
 
@@ -176,16 +221,27 @@ fn cut(examples: &[Example], wanted: usize) -> Vec<std::ops::Range<usize>> {
     ranges
 }
 
+/// How a forward pass goes.
+struct Pass<'a> {
+    temperature: f32,
+    /// What makes `Values::kl`.
+    reference: Option<&'a Decoder>,
+    recompute: bool,
+    dropout: Option<Key>,
+}
+
 /// A part of a micro-batch after its forward pass.
 struct Share {
-    /// With sinks of its own: shares run side by side, and their gradients are added in order.
+    /// Where several shares run side by side, with sinks of its own: their gradients are added in order.
     model: Decoder,
     stats: TokenStats,
+    /// Where the graph of `stats` begins, if not at the parameters, and what leads on from there.
+    checkpoints: Option<(Var, Checkpoints)>,
 }
 
 impl Share {
     /// Statistics of all targets of `examples`.
-    fn new(model: &Decoder, examples: &[Example], temperature: f32, reference: Option<&Decoder>) -> Result<Self> {
+    fn new(model: Decoder, examples: &[Example], pass: &Pass) -> Result<Self> {
         let (mut rows, mut targets, mut from) = (Vec::new(), Vec::new(), 0u32);
         for example in examples {
             let n = example.tokens.len();
@@ -196,16 +252,22 @@ impl Share {
         }
         ensure!(!targets.is_empty(), "a micro-batch has no target token: every completion in it is empty");
         let packed = Packed::new(examples.iter().map(|e| &e.tokens[..]))?;
-        let model = model.collecting();
-        let hidden = model.select(&model.hidden(&packed)?, rows.clone())?; // (targets, D)
-        let stats = match reference {
+        let (hidden, checkpoints) = if pass.recompute {
+            let (top, checkpoints) = model.forward(&packed)?;
+            let top = Var::from_tensor(&top)?;
+            (model.last_norm(&top)?, Some((top, checkpoints)))
+        } else {
+            (model.hidden(&packed)?, None)
+        };
+        let hidden = model.select(&hidden, rows.clone())?; // (targets, D)
+        let stats = match pass.reference {
             Some(reference) => {
                 let reference_hidden = reference.select(&reference.hidden(&packed)?, rows)?;
-                model.token_stats(&hidden, &targets, temperature, Some((&reference_hidden, reference)))?
+                model.token_stats(&hidden, &targets, pass.temperature, Some((&reference_hidden, reference)))?
             }
-            None => model.token_stats(&hidden, &targets, temperature, None)?,
+            None => model.token_stats(&hidden, &targets, pass.temperature, None)?,
         };
-        Ok(Self { model, stats })
+        Ok(Self { model, stats, checkpoints })
     }
 
     fn values(&self) -> Result<Values> {
@@ -214,7 +276,9 @@ impl Share {
     }
 
     /// Gradient of each parameter, given the derivatives by this share's targets, which end at `end` of the micro-batch's.
-    fn backward(self, seeds: &Seeds, end: usize, parameters: &[Parameter]) -> Result<Vec<Tensor>> {
+    ///
+    /// What went into the model's sinks is left there, and `None` here, where they are `shared` with other micro-batches.
+    fn backward(self, seeds: &Seeds, end: usize, parameters: &[Parameter], shared: bool) -> Result<Vec<Option<Tensor>>> {
         let targets = self.stats.logprobs.dim(0)?;
         let weigh = |column: &Tensor, seed: &[f32]| -> Result<Tensor> {
             Ok((column * Tensor::from_slice(&seed[end - targets..end], targets, column.device())?)?.sum_all()?)
@@ -227,14 +291,34 @@ impl Share {
             loss = (loss + weigh(&self.stats.kl, seed)?)?;
         }
         let mut store = loss.backward()?;
+        drop((loss, self.stats));
+        if let Some((top, checkpoints)) = self.checkpoints {
+            let dy = store.remove(&top).context("the graph is cut between the last norm and the loss")?;
+            self.model.backward(checkpoints, dy, &mut store)?;
+        }
+        if shared {
+            let touched = self.model.touched_sinks();
+            return parameters.iter().map(|p| present(p, touched.contains(&p.name), &mut store)).collect();
+        }
         let mut collected = self.model.take_gradients();
-        let gradient = |p: &Parameter| match (collected.remove(&p.name), store.remove(&p.var)) {
-            (Some(sum), None) => Ok(Tensor::from_vec(sum, p.var.shape(), p.var.device())?),
-            (None, Some(gradient)) => Ok(gradient),
-            (Some(sum), Some(gradient)) => Ok((Tensor::from_vec(sum, p.var.shape(), p.var.device())? + gradient)?),
-            (None, None) => bail!("parameter {} has no gradient: the graph is cut before it", p.name),
-        };
-        parameters.iter().map(gradient).collect()
+        parameters.iter().map(|p| whole(p, collected.remove(&p.name), store.remove(&p.var)).map(Some)).collect()
+    }
+}
+
+/// A parameter's gradient in the graph; it must have one there or in a sink.
+fn present(p: &Parameter, is_in_sink: bool, store: &mut GradStore) -> Result<Option<Tensor>> {
+    let gradient = store.remove(&p.var);
+    ensure!(is_in_sink || gradient.is_some(), "parameter {} has no gradient: the graph is cut before it", p.name);
+    Ok(gradient)
+}
+
+/// A parameter's whole gradient: what a sink has, and what came through the graph.
+fn whole(p: &Parameter, collected: Option<Vec<f32>>, gradient: Option<Tensor>) -> Result<Tensor> {
+    let collected = collected.map(|sum| Tensor::from_vec(sum, p.var.shape(), p.var.device())).transpose()?;
+    match (collected, gradient) {
+        (Some(a), Some(b)) => Ok((a + b)?),
+        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (None, None) => bail!("parameter {} has no gradient: the graph is cut before it", p.name),
     }
 }
 
@@ -246,6 +330,141 @@ impl Values {
     }
 }
 
-fn add(a: &[Tensor], b: &[Tensor]) -> Result<Vec<Tensor>> {
-    Ok(a.iter().zip(b).map(|(a, b)| a + b).collect::<candle_core::Result<_>>()?)
+fn add(a: &[Option<Tensor>], b: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+    let sum = |(a, b): (&Option<Tensor>, &Option<Tensor>)| match (a, b) {
+        (Some(a), Some(b)) => Ok(Some((a + b)?)),
+        (one, None) | (None, one) => Ok(one.clone()),
+    };
+    a.iter().zip(b).map(sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Config, LoraSettings, Target};
+    use crate::train::Optim;
+    use candle_core::Device;
+    use serde_json::json;
+
+    /// Gradients of a loss with all three kinds of seeds, by parameter, and its values.
+    fn gradients(decoder: &Decoder, reference: &Decoder, micro_batch_tokens: usize, recompute: bool) -> (Vec<Tensor>, Values) {
+        let optimizer = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
+        let mut learner = Learner::new(decoder, optimizer, Batching { micro_batch_tokens, recompute: Some(recompute) }).unwrap();
+        let mut stream = Key::new(3, "tokens").stream();
+        // More rows than a feed-forward part takes at once.
+        let examples: Vec<Example> =
+            [700, 1, 90, 500, 33].map(|n| Example { tokens: (0..n + 5).map(|_| stream.below(60)).collect(), completion: 3 }).to_vec();
+        let mut all = Values::default();
+        let mut seeds = |_, values: Values| {
+            let slope = |by: f32, x: &[f32]| x.iter().map(|x| by * x.sin()).collect::<Vec<f32>>();
+            let seeds = Seeds {
+                logprobs: slope(1.0, &values.logprobs),
+                entropy: Some(slope(0.3, &values.entropy)),
+                kl: Some(slope(-0.2, &values.logprobs)),
+            };
+            all.extend(values);
+            Ok(seeds)
+        };
+        learner.accumulate(&examples, 0.9, Some(reference), &mut seeds).unwrap();
+        let mut collected = learner.collector.as_ref().map(Decoder::take_gradients).unwrap_or_default();
+        let parameters = learner.optimizer.parameters().iter().zip(learner.gradients);
+        (parameters.map(|(p, g)| whole(p, collected.remove(&p.name), g).unwrap()).collect(), all)
+    }
+
+    fn config(model: &str, tied: bool, width: usize) -> Config {
+        let json = json!({
+            "model_type": model, "vocab_size": 64, "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": width / 4, "max_position_embeddings": 1024, "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": tied
+        });
+        let config = Config::from_json(json.as_object().unwrap().clone()).unwrap();
+        // The wide ones are beyond the size that keeps its graph and is cut into shares.
+        assert_eq!(config.is_small(), width < 600);
+        config
+    }
+
+    fn random(config: &Config, name: &str) -> Decoder {
+        Decoder::random(config.clone(), Key::new(1, name), &Device::Cpu).unwrap()
+    }
+
+    /// With an adapter whose second factors are not the zeros that they begin as.
+    fn adapted(decoder: &Decoder, targets: &[Target]) -> Decoder {
+        let settings = LoraSettings { r: 3, alpha: 5.0, targets: targets.to_vec(), dropout: 0.0, rslora: true };
+        let (decoder, parameters) = decoder.with_adapter(&settings, Key::new(2, "adapter")).unwrap().trainable().unwrap();
+        let mut stream = Key::new(4, "factors").stream();
+        for p in parameters {
+            let numbers: Vec<f32> = (0..p.var.elem_count()).map(|_| stream.normal() as f32 * 0.1).collect();
+            p.var.set(&Tensor::from_vec(numbers, p.var.shape(), &Device::Cpu).unwrap()).unwrap();
+        }
+        decoder
+    }
+
+    fn norm(x: &Tensor) -> f64 {
+        crate::model::ops::sum_of_squares(x).unwrap().sqrt()
+    }
+
+    #[test]
+    fn recomputed_layers_give_the_values_and_gradients_of_the_whole_graph() {
+        let (all, some) = (&Target::ALL[..], &[Target::KProj, Target::VProj, Target::UpProj, Target::DownProj][..]);
+        for (model, tied, width, lora) in [
+            ("qwen2", true, 24, None),
+            ("qwen3", false, 24, None),
+            ("llama", false, 24, None),
+            ("qwen2", true, 600, None),
+            ("qwen3", true, 24, Some(all)),
+            ("qwen2", true, 600, Some(some)),
+        ] {
+            let config = config(model, tied, width);
+            let (decoder, reference) = (random(&config, "policy"), random(&config, "reference"));
+            let decoder = lora.map_or(decoder.clone(), |targets| adapted(&decoder, targets));
+            let (expected, values) = gradients(&decoder, &reference, 10_000, false);
+            for micro_batch_tokens in [10_000, 600] {
+                let (found, again) = gradients(&decoder, &reference, micro_batch_tokens, true);
+                let close =
+                    |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + a.abs()));
+                assert!(close(&values.logprobs, &again.logprobs) && close(&values.entropy, &again.entropy) && close(&values.kl, &again.kl));
+                for (i, (a, b)) in expected.iter().zip(&found).enumerate() {
+                    let difference = norm(&(a - b).unwrap()) / norm(a);
+                    assert!(difference < 1e-5, "parameter {i} of {model}, {width} wide, {lora:?}: {difference}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_adapter_changes_no_weight_of_its_base_and_counts_in_sampling_as_in_training() {
+        let config = config("qwen2", true, 24);
+        let base = random(&config, "policy");
+        let before: Vec<Vec<f32>> = numbers(&base);
+        let settings = LoraSettings { r: 2, alpha: 4.0, targets: Target::ALL.to_vec(), dropout: 0.5, rslora: false };
+        let start = base.with_adapter(&settings, Key::new(2, "adapter")).unwrap();
+        let optimizer = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
+        let mut learner = Learner::new(&start, optimizer, Batching { micro_batch_tokens: 100, recompute: Some(true) }).unwrap();
+        assert_eq!(learner.optimizer().parameters().len(), 3 * 4 * 2, "two factors for each of four matrices of three layers");
+        let examples = [Example { tokens: (0..40).collect(), completion: 2 }];
+        let lp = |model: &Decoder| learner.values(model, &examples, 1.0).unwrap().logprobs;
+        let untrained = lp(&base);
+        assert_eq!(lp(learner.decoder()), untrained, "a new adapter adds nothing");
+        for _ in 0..2 {
+            let mut seeds = |_, v: Values| Ok(Seeds { logprobs: vec![-0.1; v.logprobs.len()], entropy: None, kl: None });
+            learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();
+            learner.step(0.01).unwrap();
+        }
+        let lp = |model: &Decoder| learner.values(model, &examples, 1.0).unwrap().logprobs;
+        assert_eq!(numbers(&base), before);
+        assert_eq!(lp(&learner.decoder().without_adapter()), untrained);
+        let trained = lp(learner.decoder());
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(!close(&trained, &untrained));
+        let merged = learner.decoder().merged().unwrap();
+        assert!(merged.lora().is_none() && close(&lp(&merged), &trained));
+        let packed = Packed::new([&examples[0].tokens[..]]).unwrap();
+        let logits =
+            |model: &Decoder| model.logits(&model.hidden(&packed).unwrap()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(close(&logits(&learner.decoder().clone().for_sampling().unwrap()), &logits(learner.decoder())));
+    }
+
+    fn numbers(model: &Decoder) -> Vec<Vec<f32>> {
+        model.tensors().iter().map(|(_, t)| t.flatten_all().unwrap().to_vec1().unwrap()).collect()
+    }
 }

@@ -13,9 +13,9 @@ mod sft;
 mod state;
 
 pub use grpo::{AskOpinions, Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
-pub use learner::{Example, Learner, Seeds, Values};
+pub use learner::{Batching, Example, Learner, Seeds, Values};
 pub use objective::LossType;
-pub use optimizer::{AdamW, AdamWSettings};
+pub use optimizer::{AdamW, AdamWSettings, Optim};
 pub use schedule::{Decay, Schedule};
 pub use sft::{Sft, SftRecord, SftSettings};
 pub use state::State;

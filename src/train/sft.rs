@@ -4,7 +4,7 @@
 //! the loss is the mean over the tokens of the whole batch, however it is cut into micro-batches.
 
 use super::learner::{Example, Learner, Seeds};
-use super::optimizer::AdamWSettings;
+use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
 use super::state::State;
 use crate::key::Key;
@@ -29,6 +29,8 @@ pub struct SftSettings {
     pub adam_beta2: f64,
     pub weight_decay: f64,
     pub max_grad_norm: f64,
+    #[serde(skip_serializing_if = "Optim::is_default")]
+    pub optim: Optim,
 }
 
 impl SftSettings {
@@ -43,6 +45,7 @@ impl SftSettings {
             eps: 1e-8,
             weight_decay: self.weight_decay,
             max_grad_norm: self.max_grad_norm,
+            optim: self.optim,
         }
     }
 
@@ -94,6 +97,7 @@ impl Sft<'_> {
         let schedule = self.settings.schedule_for(steps);
         let first = self.resume_step()?;
         self.state.restore::<Cursor>(learner.optimizer_mut())?;
+        learner.drop_under(self.key.name("dropout"));
         let mut order = Order::new(self.key, self.examples.len());
         for step in first..steps {
             let start = Instant::now();

@@ -3,12 +3,16 @@
 //! Layouts are row-major and contiguous. Every sum runs in an order that depends on the shapes alone, never on the number of threads, so results are
 //! reproducible bit for bit; in what decoding uses, not even on the number of rows. Nothing here knows tensors, graphs or models.
 
+mod adam8;
+mod addition;
 mod attention;
 mod elementwise;
 mod head;
 mod norm;
 mod panels;
 
+pub(crate) use adam8::{BLOCK as MOMENT_BLOCK, Moments};
+pub(crate) use addition::{Addition, add, add_backward, dropout};
 pub(crate) use attention::{AttentionShape, CACHE_BLOCK, Places, attention, attention_backward, attention_step, write_keys, write_values};
 use elementwise::scatter_add_rows;
 pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, swiglu, swiglu_backward};
@@ -126,29 +130,39 @@ pub(crate) fn product(a: Mat, b: Mat, alpha: f32) -> Vec<f32> {
 
 /// A gradient that is being added up: nothing before the first addition, so that no memory is cleared only to be added to.
 #[derive(Debug, Default)]
-pub(crate) struct Sum(Vec<f32>);
+pub(crate) struct Sum {
+    numbers: Vec<f32>,
+    is_touched: bool,
+}
 
 impl Sum {
     /// Adds `alpha a b`.
     pub fn add_product(&mut self, a: Mat, b: Mat, alpha: f32) {
-        if self.0.is_empty() {
-            self.0 = product(a, b, alpha);
+        self.is_touched = true;
+        if self.numbers.is_empty() {
+            self.numbers = product(a, b, alpha);
         } else {
-            matmul(&mut self.0, b.cols, a, b, alpha, 1.0, Threads::All);
+            matmul(&mut self.numbers, b.cols, a, b, alpha, 1.0, Threads::All);
         }
     }
 
     /// Adds rows `dy` (N, D) to rows `ids` of `rows` rows.
     pub fn add_rows(&mut self, dy: &[f32], d: usize, ids: &[u32], rows: usize) {
-        if self.0.is_empty() {
-            self.0 = vec![0.0; rows * d];
+        self.is_touched = true;
+        if self.numbers.is_empty() {
+            self.numbers = vec![0.0; rows * d];
         }
-        scatter_add_rows(&mut self.0, dy, d, ids);
+        scatter_add_rows(&mut self.numbers, dy, d, ids);
     }
 
     /// The sum, and nothing again; `None` if nothing was added.
     pub fn take(&mut self) -> Option<Vec<f32>> {
-        Some(std::mem::take(&mut self.0)).filter(|sum| !sum.is_empty())
+        Some(std::mem::take(&mut self.numbers)).filter(|sum| !sum.is_empty())
+    }
+
+    /// Whether something was added since this was last asked.
+    pub fn was_touched(&mut self) -> bool {
+        std::mem::take(&mut self.is_touched)
     }
 }
 

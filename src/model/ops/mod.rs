@@ -10,10 +10,13 @@ pub(crate) mod reference;
 mod tests;
 
 use super::kernels;
+use crate::key::Key;
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Tensor};
+use std::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use fused::{AdamWStep, Sink, adamw};
+pub(crate) use fused::{AdamWStep, Moments8, Sink, adamw, adamw_8bit};
 pub(crate) use kernels::AttentionShape;
 
 /// Angles of the rotary embedding, precomputed in f32.
@@ -49,6 +52,55 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, into: O
         (true, Some(bias)) => x.apply_op3(weight, bias, op),
         (false, bias) => reference::linear(x, weight, bias),
     }
+}
+
+/// Which columns of a product's result the parts of a low-rank addition add to, and with which factor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AdditionShape {
+    pub rank: usize,
+    pub scale: f32,
+    pub parts: Vec<Range<usize>>,
+}
+
+/// A mask over inputs that is a function of its key: the same where a layer is computed again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropout {
+    pub rate: f32,
+    pub key: Key,
+}
+
+/// `linear` with a frozen weight and a low-rank addition: `a` (P r, D) and `b` (columns of all parts, r) hold the factors of its P parts.
+pub(crate) fn linear_with(
+    x: &Tensor,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    (a, b): (&Tensor, &Tensor),
+    shape: &Arc<AdditionShape>,
+    dropout: Option<Dropout>,
+) -> Result<Tensor> {
+    if is_fused(x) {
+        x.apply_op3(a, b, fused::Added { weight: weight.detach(), bias: bias.map(Tensor::detach), shape: shape.clone(), dropout })
+    } else {
+        reference::linear_with(x, (weight, bias), (a, b), shape, dropout)
+    }
+}
+
+/// `weight` (O, D) with the addition worked in: what `linear_with` multiplies with where nothing is dropped.
+pub(crate) fn merged(weight: &Tensor, a: &Tensor, b: &Tensor, shape: &AdditionShape) -> Result<Tensor> {
+    let (mut row, mut end, mut pieces) = (0, 0, Vec::new());
+    for (i, part) in shape.parts.iter().enumerate() {
+        if part.start > end {
+            pieces.push(weight.narrow(0, end, part.start - end)?);
+        }
+        let (a, b) = (a.narrow(0, i * shape.rank, shape.rank)?, b.narrow(0, row, part.len())?);
+        let delta = (b.contiguous()?.matmul(&a.contiguous()?)? * f64::from(shape.scale))?.to_dtype(weight.dtype())?;
+        pieces.push((weight.narrow(0, part.start, part.len())? + delta)?);
+        (row, end) = (row + part.len(), part.end);
+    }
+    let rows = weight.dim(0)?;
+    if end < rows {
+        pieces.push(weight.narrow(0, end, rows - end)?);
+    }
+    Tensor::cat(&pieces, 0)
 }
 
 /// A weight matrix (O, D) laid out for many products without a gradient: a copy, which later changes of the weight do not reach.
@@ -155,6 +207,41 @@ pub(crate) fn token_stats(
     let reference = reference.map(|(h, w)| (h.detach(), w.detach()));
     let op = fused::TokenStats { vocabulary, targets: targets.to_vec(), temperature, reference, into: into.cloned(), kept };
     hidden.apply_op2(weight, op)
+}
+
+/// Goes back from `y` with `dy`, of the same shape, as its gradient.
+///
+/// candle starts from ones only. The sum of `y * dy` has this gradient, and the fused form has it without the product.
+pub(crate) fn backward_from(y: &Tensor, dy: &Tensor) -> Result<GradStore> {
+    if y.shape() != dy.shape() {
+        candle_core::bail!("a gradient {:?} for {:?}", dy.shape(), y.shape());
+    }
+    if is_fused(y) { y.apply_op1(fused::From { dy: dy.detach() })?.backward() } else { (y * dy.detach())?.sum_all()?.backward() }
+}
+
+/// `backward_from` for the result of `linear` without a bias, which is not computed where that can be helped.
+pub(crate) fn linear_backward_from(x: &Tensor, weight: &Tensor, dy: &Tensor, into: Option<&Sink>) -> Result<GradStore> {
+    if !is_fused(x) {
+        return backward_from(&linear(x, weight, None, into)?, dy);
+    }
+    let op = fused::Linear { into: into.cloned() };
+    x.apply_op2(weight, fused::Backwards { op, dy: dy.detach() })?.backward()
+}
+
+/// `backward_from` for the result of `linear_with` without a bias, which is not computed where that can be helped.
+pub(crate) fn linear_with_backward_from(
+    x: &Tensor,
+    weight: &Tensor,
+    (a, b): (&Tensor, &Tensor),
+    shape: &Arc<AdditionShape>,
+    dropout: Option<Dropout>,
+    dy: &Tensor,
+) -> Result<GradStore> {
+    if !is_fused(x) {
+        return backward_from(&linear_with(x, (weight, None), (a, b), shape, dropout)?, dy);
+    }
+    let op = fused::Added { weight: weight.detach(), bias: None, shape: shape.clone(), dropout };
+    x.apply_op3(a, b, fused::Backwards { op, dy: dy.detach() })?.backward()
 }
 
 /// The number of positions in a cache is a multiple of this.

@@ -1,12 +1,45 @@
 //! The same operations composed of candle's differentiable ones: the oracle of the fused forms, and the form for other devices and types.
 
-use super::{AttentionShape, Layout, RopeTable};
+use super::{AdditionShape, AttentionShape, Dropout, Layout, RopeTable, kernels};
 use candle_core::{D, DType, Result, Tensor};
 use std::sync::Arc;
 
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let y = x.matmul(&weight.t()?)?; // (N, O)
     bias.map_or(Ok(y.clone()), |b| y.broadcast_add(b))
+}
+
+pub(crate) fn linear_with(
+    x: &Tensor,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    (a, b): (&Tensor, &Tensor),
+    shape: &AdditionShape,
+    dropout: Option<Dropout>,
+) -> Result<Tensor> {
+    let y = linear(x, &weight.detach(), bias)?;
+    let (n, d) = x.dims2()?;
+    let x = match dropout {
+        Some(dropout) => {
+            let mask = kernels::dropout(&vec![1.0; n * d], d, dropout.rate, dropout.key);
+            (x * Tensor::from_vec(mask, (n, d), x.device())?.to_dtype(x.dtype())?)?
+        }
+        None => x.clone(),
+    };
+    let zeros = |columns: usize| Tensor::zeros((n, columns), y.dtype(), y.device());
+    let (mut row, mut end, mut pieces) = (0, 0, Vec::new());
+    for (i, part) in shape.parts.iter().enumerate() {
+        if part.start > end {
+            pieces.push(zeros(part.start - end)?);
+        }
+        let h = x.matmul(&a.narrow(0, i * shape.rank, shape.rank)?.t()?)?;
+        pieces.push((h.matmul(&b.narrow(0, row, part.len())?.t()?)? * f64::from(shape.scale))?);
+        (row, end) = (row + part.len(), part.end);
+    }
+    let o = y.dim(1)?;
+    if end < o {
+        pieces.push(zeros(o - end)?);
+    }
+    y + Tensor::cat(&pieces, 1)?
 }
 
 pub(crate) fn rows(table: &Tensor, ids: &Arc<Vec<u32>>) -> Result<Tensor> {

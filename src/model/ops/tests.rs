@@ -56,6 +56,23 @@ fn fused_and_composed_forms_agree_in_values_and_gradients() {
         &[&x, &w, &bias],
         |fused| if fused { linear(&x, &w, Some(&bias), None) } else { reference::linear(&x, &w, Some(&bias)) },
     );
+    let (a, b) = (random("a", &[6, 24]), random("b", &[22, 3]));
+    let shape = Arc::new(AdditionShape { rank: 3, scale: 0.5, parts: vec![4..14, 20..32] });
+    let frozen = (w.as_detached_tensor(), bias.as_detached_tensor());
+    for dropout in [None, Some(Dropout { rate: 0.3, key: Key::new(5, "dropout") })] {
+        let with = |fused: bool| {
+            let (weight, factors) = ((&frozen.0, Some(&frozen.1)), (a.as_tensor(), b.as_tensor()));
+            if fused {
+                linear_with(&x, weight, factors, &shape, dropout)
+            } else {
+                reference::linear_with(&x, weight, factors, &shape, dropout)
+            }
+        };
+        check("low-rank addition", &[&x, &a, &b], with);
+    }
+    let merged = merged(&w, &a, &b, &shape).unwrap();
+    let added = linear_with(&x, (&frozen.0, Some(&frozen.1)), (&a, &b), &shape, None).unwrap();
+    assert!(largest_difference(&linear(&x, &merged, Some(&bias), None).unwrap(), &added) < 2e-5 * 24.0);
     check("linear without bias", &[&x, &w], |fused| if fused { linear(&x, &w, None, None) } else { reference::linear(&x, &w, None) });
     let ids = Arc::new((0..n as u32).map(|i| i * 7 % 40).collect::<Vec<_>>());
     check("rows", &[&w], |fused| if fused { embed(&w, &ids, None) } else { reference::rows(&w, &ids) });

@@ -10,6 +10,7 @@ use crate::sampler::SamplingParams;
 use crate::tasks::arithmetic;
 use crate::train::advantage::Advantage;
 use crate::train::schedule::Decay;
+use crate::train::{Batching, Optim};
 use crate::verify::{Extraction, Rules};
 use candle_core::Device;
 
@@ -25,6 +26,7 @@ fn settings() -> GrpoSettings {
         adam_beta2: 0.99,
         weight_decay: 0.0,
         max_grad_norm: 1.0,
+        optim: Optim::Adamw,
         num_iterations: 1,
         advantage: Advantage::GroupStd,
         loss_type: LossType::Grpo,
@@ -63,7 +65,7 @@ impl Observer for Trained {
 fn train(settings: &GrpoSettings, reward: RewardPreset) -> Trained {
     phase(settings, reward, |grpo, learner, sampler, start| {
         let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
-        assert!(grpo.run(learner, sampler, start, &mut trained).unwrap());
+        assert!(grpo.run(learner, sampler, Some(start.clone()), &mut trained).unwrap());
         trained
     })
 }
@@ -98,7 +100,7 @@ fn phase<T>(settings: &GrpoSettings, reward: RewardPreset, work: impl FnOnce(&Gr
     let problems: Vec<Arc<Problem>> = (0..5).map(|n| Arc::new(arithmetic::problem(key, "train", n))).collect();
     let folder = tempfile::tempdir().unwrap();
     let state = State::new(folder.path().join("state"));
-    let mut learner = Learner::new(&start, settings.optimizer(), 64).unwrap();
+    let mut learner = Learner::new(&start, settings.optimizer(), Batching { micro_batch_tokens: 64, recompute: None }).unwrap();
     let mut sampler = LocalSampler::new(learner.decoder(), text, 8, 64).unwrap();
     let grpo = Grpo {
         settings,
@@ -141,7 +143,7 @@ fn a_judge_pays_where_no_rule_can_check_and_nowhere_else() {
             save_steps: 100,
         };
         let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
-        assert!(grpo.run(learner, sampler, start, &mut trained).unwrap());
+        assert!(grpo.run(learner, sampler, Some(start.clone()), &mut trained).unwrap());
         trained
     });
     let mut ids: Vec<&str> = asked.iter().map(|case| case.id.as_str()).collect();
@@ -186,7 +188,7 @@ fn a_judge_pays_where_no_rule_can_check_and_nowhere_else() {
             save_steps: 100,
         };
         let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
-        let error = grpo.run(learner, sampler, start, &mut trained).unwrap_err().to_string();
+        let error = grpo.run(learner, sampler, Some(start.clone()), &mut trained).unwrap_err().to_string();
         assert!(error.contains("no judge is there"), "{error}");
     });
 }
