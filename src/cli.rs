@@ -3,6 +3,7 @@
 mod standalone;
 
 use crate::hub;
+use crate::model::Precision;
 use crate::publish::Busy;
 use crate::recipe::{Draft, Recipe, TINY, check_pair};
 use crate::report;
@@ -112,8 +113,32 @@ enum Command {
         #[arg(short, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..), allow_negative_numbers = true)]
         n: u32,
     },
+    /// Write an adapter and the model that it was trained on as one model, into --out DIR
+    Merge {
+        /// A folder with adapter_config.json, a Hub id, or a run directory (its student's last phase)
+        adapter: String,
+        /// What the weights are written as
+        #[arg(long, value_enum, default_value_t = Dtype::F32)]
+        dtype: Dtype,
+    },
     /// What this machine can do: whether untrusted programs can be confined here, and a dozen escapes that are tried
     Doctor,
+}
+
+/// What weights are written as.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 fn pair(text: &str) -> Result<String, String> {
@@ -256,6 +281,12 @@ fn dispatch(cli: Cli) -> Result<()> {
                 stage::complain(&tally.to_string());
             }
             if tally.bad > 0 { Err(anyhow!("{} of {} lines could not be read", tally.bad, tally.lines)) } else { Ok(()) }
+        }
+        Command::Merge { adapter, dtype } => {
+            stage::watch_for_interrupts()?;
+            let adapter = standalone::model_id(&adapter, "student")?;
+            let ask = stage::merge::Ask { adapter, out: shared.run, precision: dtype.into(), force: shared.force, json: shared.json };
+            print(&stage::merge::merge(&ask)?)
         }
         Command::Doctor => {
             let findings = stage::doctor::doctor(shared.json)?;

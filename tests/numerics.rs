@@ -1,14 +1,14 @@
 //! Our numbers against PyTorch's and transformers', to 1e-4 relative in f32.
 //!
 //! The golden files and the Python programs that made them: `benches/peer/parity_goldens.py`, `benches/peer/rope_goldens.py`,
-//! `benches/peer/adamw_goldens.py`, `benches/peer/grpo_goldens.py`. None of the numbers comes from our own output.
+//! `benches/peer/adamw_goldens.py`, `benches/peer/grpo_goldens.py`, `benches/peer/trl_goldens.py`. None of the numbers comes from our own output.
 
 use candle_core::{Device, Tensor, safetensors};
 use distill::key::Key;
 use distill::model::text::Text;
 use distill::model::{self, Decoder, Packed, Parameter, Rows, Shape};
 use distill::sampler::{Attempt, LocalSampler, Next, Prompt, Sampler, SamplingParams};
-use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Optim, Schedule, Seeds};
+use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Optim, Schedule, Seeds, SftLoss, sft_step};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -484,5 +484,130 @@ fn micro_batches_do_not_change_the_update() {
         let difference =
             (a.detach() - b.detach()).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         assert!(difference < 2e-4, "{name} differs by {difference} after one step of 1e-3");
+    }
+}
+
+fn trl() -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(golden("trl.json")).expect("a golden file")).expect("JSON")
+}
+
+fn floats(value: &serde_json::Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
+}
+
+/// Losses and gradient norms of the SFT rows of `trl.json`, four a step in their order.
+fn sft_curve(loss_type: SftLoss, optim: Optim, batching: Batching) -> (Vec<f64>, Vec<f64>) {
+    let sft = &trl()["sft"];
+    let s = |key: &str| sft["settings"][key].as_f64().expect("a number");
+    let optimizer = AdamWSettings {
+        betas: (s("adam_beta1"), s("adam_beta2")),
+        eps: s("adam_epsilon"),
+        weight_decay: s("weight_decay"),
+        max_grad_norm: s("max_grad_norm"),
+        optim,
+    };
+    let rows: Vec<Example> = sft["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| Example {
+            tokens: floats(&row["ids"]).into_iter().map(|id| id as u32).collect(),
+            completion: row["completion"].as_u64().expect("a number") as usize,
+        })
+        .collect();
+    let mut learner = Learner::new(&model::load(&golden("qwen2"), &Device::Cpu).unwrap(), optimizer, batching).unwrap();
+    let step = |batch: &[Example]| sft_step(&mut learner, batch, loss_type, s("learning_rate")).unwrap();
+    rows.chunks(s("batch") as usize).map(step).map(|record| (record.loss, record.grad_norm)).unzip()
+}
+
+const WHOLE: Batching = Batching { micro_batch_tokens: 4096, recompute: None };
+
+#[test]
+fn fifty_steps_of_sft_are_those_of_trl() {
+    let golden = trl();
+    for (name, loss_type) in [("nll", SftLoss::Nll), ("dft", SftLoss::Dft)] {
+        for batching in [WHOLE, Batching { micro_batch_tokens: 70, recompute: Some(true) }] {
+            let (losses, norms) = sft_curve(loss_type, Optim::Adamw, batching);
+            let (expected, expected_norms) = (floats(&golden["sft"][name]["losses"]), floats(&golden["sft"][name]["grad_norms"]));
+            assert_eq!(losses.len(), 50);
+            assert_eq!(expected.len(), 50);
+            let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+            let (loss, norm) = (far(&losses, &expected), far(&norms, &expected_norms));
+            assert!(loss < 1e-3 && norm < 1e-2, "{name}, {batching:?}: losses differ by {loss:.1e}, norms by {norm:.1e}");
+        }
+    }
+}
+
+/// The rounding noise of 8 bits must not show in what is learnt: the loss falls from 5.5 to 2 here.
+#[test]
+fn moments_in_8_bits_train_as_moments_in_f32_do() {
+    let (full, _) = sft_curve(SftLoss::Nll, Optim::Adamw, WHOLE);
+    let (eight, _) = sft_curve(SftLoss::Nll, Optim::Adamw8bit, WHOLE);
+    assert_ne!(full, eight);
+    let mean = |losses: &[f64]| losses[40..].iter().sum::<f64>() / 10.0;
+    let (a, b) = (mean(&full), mean(&eight));
+    assert!(a < 2.5 && (b / a - 1.0).abs() < 0.02, "mean loss of the last ten steps {a} in f32, {b} in 8 bits");
+}
+
+#[test]
+fn an_adapter_of_peft_is_read_trained_and_written_back() {
+    let base = model::load(&golden("qwen2"), &Device::Cpu).unwrap();
+    let adapted = model::load_adapter(&golden("adapter"), &base).unwrap();
+    let numbers = safetensors::load(golden("adapter.safetensors"), &Device::Cpu).unwrap();
+    let ids: Vec<u32> = numbers["ids"].to_vec1::<i64>().unwrap().into_iter().map(|id| id as u32).collect();
+    let packed = Packed::new([&ids[..]]).unwrap();
+    let logits = |model: &Decoder| model.logits(&model.hidden(&packed).unwrap()).unwrap();
+    close("logits", &logits(&adapted), &numbers["logits"]);
+    close("merged logits", &logits(&adapted.merged().unwrap()), &numbers["logits"]);
+
+    let (decoder, parameters) = adapted.trainable().unwrap();
+    let hidden = decoder.hidden(&packed).unwrap();
+    let rows = decoder.select(&hidden, (7..ids.len() as u32 - 1).collect()).unwrap();
+    let loss = decoder.logprobs(&rows, &ids[8..], 1.0).unwrap().mean_all().unwrap().neg().unwrap();
+    let gradients = loss.backward().unwrap();
+    // Gradients in the place of the factors, so that what is written has them by peft's names.
+    for p in &parameters {
+        p.var.set(gradients.get(&p.var).unwrap_or_else(|| panic!("{} has no gradient", p.name))).unwrap();
+    }
+    let (_, base_model) = model::adapter_settings(&golden("adapter")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    model::save_adapter(&decoder, &base_model, folder.path()).unwrap();
+    let written = safetensors::load(folder.path().join("adapter_model.safetensors"), &Device::Cpu).unwrap();
+    let theirs = safetensors::load(golden("adapter").join("adapter_model.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(written.len(), theirs.len());
+    for (name, tensor) in &written {
+        assert_eq!(tensor.dims(), theirs[name].dims(), "{name}");
+        close(name, tensor, &numbers[&format!("grad.{name}")]);
+    }
+
+    model::save_adapter(&adapted, &base_model, folder.path()).unwrap();
+    let again = model::load_adapter(folder.path(), &base).unwrap();
+    assert_eq!(again.lora(), adapted.lora());
+    assert_eq!(logits(&again).to_vec2::<f32>().unwrap(), logits(&adapted).to_vec2::<f32>().unwrap());
+    assert_eq!(model::adapter_settings(folder.path()).unwrap().1, base_model);
+}
+
+#[test]
+fn an_adapter_that_would_compute_something_else_is_refused_by_name() {
+    let text = std::fs::read_to_string(golden("adapter").join("adapter_config.json")).unwrap();
+    let base = model::load(&golden("qwen2"), &Device::Cpu).unwrap();
+    for (key, value, expected) in [
+        ("use_dora", serde_json::json!(true), "use_dora is set, which is not supported"),
+        ("bias", serde_json::json!("all"), "bias is \"all\": only \"none\" is supported"),
+        ("rank_pattern", serde_json::json!({"q_proj": 8}), "rank_pattern is set"),
+        ("target_modules", serde_json::json!(["q_proj", "lm_head"]), "\"lm_head\" among target_modules is no projection"),
+        ("target_modules", serde_json::json!(".*_proj"), "target_modules is \".*_proj\": a list of projections is wanted"),
+        ("peft_type", serde_json::json!("IA3"), "peft_type is \"IA3\": only LORA is read"),
+        ("r", serde_json::json!(8), "has shape [4, 48], expected [8, 48]"),
+        ("target_modules", serde_json::json!(["q_proj"]), "are no additions to the projections that adapter_config.json names"),
+        ("target_modules", serde_json::json!(["q_proj", "k_proj"]), "self_attn.k_proj.lora_A.weight [4, 48] is missing"),
+    ] {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config[key] = value;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();
+        std::fs::copy(golden("adapter").join("adapter_model.safetensors"), folder.path().join("adapter_model.safetensors")).unwrap();
+        let error = format!("{:#}", model::load_adapter(folder.path(), &base).unwrap_err());
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -367,7 +367,7 @@ fn recipe_or(path: &Option<PathBuf>, name: &str, build: impl FnOnce(&mut Table) 
 }
 
 /// A folder or a Hub id as it is; of a run directory the folder of its last model of that role.
-fn model_id(id: &str, role: &str) -> Result<String> {
+pub(super) fn model_id(id: &str, role: &str) -> Result<String> {
     let path = Path::new(id);
     if !path.join("recipe.toml").exists() {
         return Ok(id.to_owned());

@@ -189,10 +189,15 @@ impl Config {
 
     /// `config.json` to write beside weights in f32.
     pub fn to_json(&self) -> Value {
+        self.to_json_beside("float32")
+    }
+
+    /// `config.json` to write beside weights of a type, as torch names it.
+    pub(super) fn to_json_beside(&self, torch_dtype: &str) -> Value {
         let mut json = self.json.clone();
         json.insert("architectures".into(), json!([self.architecture.class()]));
         let dtype = if json.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-        json.insert(dtype.into(), "float32".into());
+        json.insert(dtype.into(), torch_dtype.into());
         Value::Object(json)
     }
 

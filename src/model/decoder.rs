@@ -3,14 +3,15 @@
 //! One function walks the layers; what differs between the uses is only how a row attends. q, k, v are one matrix in memory, and so are
 //! gate and up; `weights.rs` cuts them to the checkpoint's names. Nothing here knows text, problems or losses.
 
+mod views;
+
 use super::config::Config;
-use super::lora::{self, Addition, Factors, Joined, LoraSettings};
-use super::ops::{self, AdditionShape, AttentionShape, CachePlaces, Dropout, Layout, RopeTable};
+use super::lora::{Addition, Joined, LoraSettings};
+use super::ops::{self, AttentionShape, CachePlaces, Layout, RopeTable};
 use crate::key::Key;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Sequences laid end to end: N tokens in all, without padding.
@@ -136,7 +137,7 @@ pub(crate) struct Checkpoints {
 }
 
 /// Rows that go through a feed-forward part at once where there is no graph to hold them all: bounds what is F wide.
-const MLP_ROWS: usize = 1024;
+pub(crate) const MLP_ROWS: usize = 1024;
 
 /// Ranges of `MLP_ROWS` rows, as start and length.
 fn pieces(rows: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -240,6 +241,14 @@ pub struct Decoder {
     device: Device,
     /// Of the adapter, if it has one: its matrices' additions.
     lora: Option<Arc<LoraSettings>>,
+    noise: Option<Noise>,
+}
+
+/// Noise on embeddings in training (NEFTune; Jain et al., 2023): uniform in +-alpha / sqrt(L D) for a sequence of L tokens.
+#[derive(Clone, Copy, Debug)]
+struct Noise {
+    alpha: f32,
+    key: Key,
 }
 
 impl Decoder {
@@ -278,7 +287,7 @@ impl Decoder {
             .collect::<Result<_>>()?;
         let norm = get("model.norm.weight", &[d])?;
         let head = if config.tie_embeddings { embed.clone() } else { Matrix::new(get("lm_head.weight", &[config.vocab_size, d])?) };
-        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone(), lora: None })
+        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone(), lora: None, noise: None })
     }
 
     /// Calls `f(name, tensor)` for each parameter, tied embeddings once, those of an adapter last, and builds the decoder of what it returns.
@@ -288,11 +297,11 @@ impl Decoder {
             let (_, tensor) = parameters.next().context("a decoder has as many parameters as its configuration asks for")?;
             f(name, &tensor)
         })?;
-        decoder.lora = self.lora.clone();
+        (decoder.lora, decoder.noise) = (self.lora.clone(), self.noise);
         for (i, (from, to)) in self.layers.iter().zip(&mut decoder.layers).enumerate() {
             for ((from, to), joined) in from.matrices().into_iter().zip(to.matrices_mut()).zip(Joined::ALL) {
                 let Some(addition) = &from.addition else { continue };
-                let mut factor = |which: &str, t: &Tensor| f(&factor_name(i, joined, which), t);
+                let mut factor = |which: &str, t: &Tensor| f(&views::factor_name(i, joined, which), t);
                 let (a, b) = (factor("lora_A", &addition.a)?, factor("lora_B", &addition.b)?);
                 to.addition = Some(Addition { a, b, ..addition.clone() });
             }
@@ -326,154 +335,6 @@ impl Decoder {
         all
     }
 
-    /// A copy whose parameters are variables of its own, to be trained; where there is an adapter, only its factors are, and all else is shared.
-    pub fn trainable(&self) -> Result<(Self, Vec<Parameter>)> {
-        let mut parameters = Vec::new();
-        let decoder = self.map(|name, tensor| {
-            if self.lora.is_some() && !is_factor(name) {
-                return Ok(tensor.detach());
-            }
-            let var = Var::from_tensor(&tensor.copy()?)?;
-            parameters.push(Parameter { name: name.to_owned(), var: var.clone() });
-            Ok(var.into_inner())
-        })?;
-        Ok((decoder, parameters))
-    }
-
-    /// With a new adapter, which adds nothing yet; an old one goes.
-    pub fn with_adapter(&self, settings: &LoraSettings, key: Key) -> Result<Self> {
-        self.with_factors(settings, lora::fresh(&self.config, settings, key, &self.device)?)
-    }
-
-    pub(super) fn with_factors(&self, settings: &LoraSettings, factors: Factors) -> Result<Self> {
-        let mut decoder = self.without_adapter();
-        for ((layer, m), (a, b)) in factors {
-            let (_, parts) = Joined::ALL[m].parts(&self.config, &settings.targets);
-            let parts = parts.into_iter().map(|(_, rows)| rows).collect();
-            let shape = Arc::new(AdditionShape { rank: settings.r, scale: settings.scale() as f32, parts });
-            decoder.layers[layer].matrices_mut()[m].addition = Some(Addition { a, b, shape, dropout: None });
-        }
-        decoder.lora = Some(Arc::new(settings.clone()));
-        Ok(decoder)
-    }
-
-    /// The model that an adapter adds to, on the same memory.
-    pub fn without_adapter(&self) -> Self {
-        let mut decoder = self.clone();
-        decoder.layers.iter_mut().flat_map(Layer::matrices_mut).for_each(|matrix| matrix.addition = None);
-        decoder.lora = None;
-        decoder
-    }
-
-    /// A model that computes the same without an adapter, its additions worked into the weights.
-    pub fn merged(&self) -> Result<Self> {
-        let mut decoder = self.without_adapter();
-        for (from, to) in self.layers.iter().zip(&mut decoder.layers) {
-            for (from, to) in from.matrices().into_iter().zip(to.matrices_mut()) {
-                to.weight = Some(from.merged()?);
-            }
-        }
-        Ok(decoder)
-    }
-
-    /// The settings of the adapter, if it has one.
-    pub fn lora(&self) -> Option<&LoraSettings> {
-        self.lora.as_deref()
-    }
-
-    pub(super) fn factors(&self) -> Factors {
-        let mut all = Factors::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let additions = layer.matrices().into_iter().enumerate().filter_map(|(m, matrix)| Some((m, matrix.addition.as_ref()?)));
-            all.extend(additions.map(|(m, addition)| ((i, m), (addition.a.clone(), addition.b.clone()))));
-        }
-        all
-    }
-
-    /// The same decoder, dropping inputs of its adapter's additions at the adapter's rate; which, is drawn under `key`.
-    pub(crate) fn dropping(&self, key: Key) -> Self {
-        let mut decoder = self.clone();
-        let rate = self.lora().map_or(0.0, |lora| lora.dropout as f32);
-        if rate > 0.0 {
-            for (i, layer) in decoder.layers.iter_mut().enumerate() {
-                for (matrix, joined) in layer.matrices_mut().into_iter().zip(Joined::ALL) {
-                    if let Some(addition) = &mut matrix.addition {
-                        addition.dropout = Some(Dropout { rate, key: key.number(i as u64).name(joined.name()) });
-                    }
-                }
-            }
-        }
-        decoder
-    }
-
-    /// A view on the same memory without gradients: it follows the optimiser's steps.
-    pub fn frozen(&self) -> Result<Self> {
-        self.map(|_, tensor| Ok(tensor.detach()))
-    }
-
-    /// The decoder that sampling runs on: without gradients, its matrices laid out for many products.
-    ///
-    /// Later optimiser steps do not reach it, and it can do nothing else than `prefill`, `decode`, `hidden` and `logits`: it is not to be trained, copied or saved.
-    /// A matrix that nobody else has goes as soon as it is laid out, so that no more than one is there twice; tied embeddings become two.
-    pub fn for_sampling(self) -> Result<Self> {
-        let mut decoder = self.frozen()?;
-        drop(self);
-        for matrix in decoder.layers.iter_mut().flat_map(Layer::matrices_mut) {
-            matrix.lay_out()?;
-        }
-        decoder.head.lay_out()?;
-        Ok(decoder)
-    }
-
-    /// The same decoder, with sinks of its own that take the gradients of its matrices in place of the graph.
-    pub(crate) fn collecting(&self) -> Self {
-        let mut decoder = self.clone();
-        decoder.layers.iter_mut().flat_map(Layer::matrices_mut).for_each(|matrix| matrix.sink = Some(ops::Sink::default()));
-        decoder.embed.sink = Some(ops::Sink::default());
-        decoder.head.sink = if self.config.tie_embeddings { decoder.embed.sink.clone() } else { Some(ops::Sink::default()) };
-        decoder
-    }
-
-    /// What the sinks of a decoder from `collecting` took, by the names of `tensors`; they are empty again.
-    pub(crate) fn take_gradients(&self) -> HashMap<String, Vec<f32>> {
-        self.sinks().filter_map(|(name, sink)| Some((name, sink.take()?))).collect()
-    }
-
-    /// Whose sinks took something since this was last asked, by the names of `tensors`.
-    pub(crate) fn touched_sinks(&self) -> HashSet<String> {
-        self.sinks().filter(|(_, sink)| sink.was_touched()).map(|(name, _)| name).collect()
-    }
-
-    /// Sinks of a decoder from `collecting`, each once.
-    fn sinks(&self) -> impl Iterator<Item = (String, &ops::Sink)> {
-        let layers = self.layers.iter().enumerate().flat_map(|(i, layer)| {
-            let named = Joined::ALL.into_iter().zip(layer.matrices());
-            named.map(move |(joined, matrix)| (format!("model.layers.{i}.{}.weight", joined.name()), matrix))
-        });
-        let head = (!self.config.tie_embeddings).then(|| ("lm_head.weight".to_owned(), &self.head));
-        let all = std::iter::once(("model.embed_tokens.weight".to_owned(), &self.embed)).chain(head).chain(layers);
-        all.filter_map(|(name, matrix)| Some((name, matrix.sink.as_ref()?)))
-    }
-
-    /// A copy that later optimiser steps do not reach, without gradients.
-    pub fn snapshot(&self) -> Result<Self> {
-        self.map(|_, tensor| Ok(tensor.detach().copy()?))
-    }
-
-    /// A decoder of the same configuration whose tensors `get(name)` gives; all must be there, in the right shape.
-    pub fn with_tensors(&self, get: &dyn Fn(&str) -> Option<Tensor>) -> Result<Self> {
-        self.map(|name, tensor| {
-            let new = get(name).with_context(|| format!("tensor {name} is missing"))?;
-            ensure!(new.dims() == tensor.dims(), "tensor {name} has shape {:?}, expected {:?}", new.dims(), tensor.dims());
-            Ok(new)
-        })
-    }
-
-    /// A copy without gradients, every parameter times `factor`.
-    pub fn snapshot_scaled(&self, factor: f64) -> Result<Self> {
-        self.map(|_, tensor| Ok((tensor.detach() * factor)?))
-    }
-
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -489,7 +350,28 @@ impl Decoder {
     /// Hidden states after the last norm, (N, D), tracked where the parameters are variables.
     pub fn hidden(&self, batch: &Packed) -> Result<Tensor> {
         let layout = &batch.layout;
-        self.walk(&batch.ids, &layout.positions, |_, qkv| Ok(ops::attention(qkv, layout, self.shape())?))
+        self.walk(self.noisy(self.embedded(&batch.ids)?, layout)?, &layout.positions, |_, qkv| {
+            Ok(ops::attention(qkv, layout, self.shape())?)
+        })
+    }
+
+    fn embedded(&self, ids: &Arc<Vec<u32>>) -> Result<Tensor> {
+        Ok(ops::embed(self.embed.weight(), ids, self.embed.sink.as_ref())?) // (N, D)
+    }
+
+    fn noisy(&self, embedded: Tensor, layout: &Layout) -> Result<Tensor> {
+        let Some(Noise { alpha, key }) = self.noise else { return Ok(embedded) };
+        let d = self.config.hidden_size;
+        let mut noise = Vec::with_capacity(embedded.elem_count());
+        for bounds in layout.bounds.windows(2) {
+            let size = alpha / ((bounds[1] - bounds[0]) as f32 * d as f32).sqrt();
+            for row in bounds[0]..bounds[1] {
+                let words = (0..d.div_ceil(64)).flat_map(|i| key.blocks(row as u32, 16 * i as u32));
+                noise.extend(words.take(d).map(|word| size * (word as f32 * (2.0 / 4_294_967_296.0) - 1.0)));
+            }
+        }
+        let noise = Tensor::from_vec(noise, embedded.shape(), &self.device)?.to_dtype(embedded.dtype())?;
+        Ok((embedded + noise)?)
     }
 
     /// Hidden states before the last norm, (N, D), and what `backward` needs to go back from there; nothing is tracked.
@@ -499,7 +381,7 @@ impl Decoder {
         let frozen = self.frozen()?;
         let layout = &batch.layout;
         let mut inputs = Vec::with_capacity(self.layers.len());
-        let mut x = ops::embed(frozen.embed.weight(), &batch.ids, None)?;
+        let mut x = frozen.noisy(frozen.embedded(&batch.ids)?, layout)?;
         for layer in &frozen.layers {
             inputs.push(x.clone());
             x = frozen.attention_block(layer, &x, &layout.positions, |qkv| Ok(ops::attention(qkv, layout, self.shape())?))?;
@@ -537,7 +419,7 @@ impl Decoder {
             dy = found.remove(&x).context("the graph is cut inside an attention part")?;
             store.extend(found)?;
         }
-        let embedded = ops::embed(self.embed.weight(), &batch.ids, self.embed.sink.as_ref())?;
+        let embedded = self.embedded(&batch.ids)?;
         if embedded.track_op() {
             store.extend(ops::backward_from(&embedded, &dy)?)?;
         }
@@ -584,7 +466,7 @@ impl Decoder {
     pub fn prefill(&self, prompts: &Packed) -> Result<Vec<Prefix>> {
         let layout = &prompts.layout;
         let mut layers = Vec::with_capacity(self.layers.len());
-        let hidden = self.walk(&prompts.ids, &layout.positions, |_, qkv| {
+        let hidden = self.walk(self.embedded(&prompts.ids)?, &layout.positions, |_, qkv| {
             layers.push(qkv.clone());
             Ok(ops::attention(qkv, layout, self.shape())?)
         })?;
@@ -613,7 +495,7 @@ impl Decoder {
         let row_positions = Arc::new(positions.iter().map(|p| *p as u32).collect());
         let places = CachePlaces { slots: Arc::new(rows.slots.clone()), positions: Arc::new(positions), capacity: cache.room };
         let tokens = Arc::new(rows.tokens.clone());
-        let hidden = self.walk(&tokens, &row_positions, |layer, qkv| {
+        let hidden = self.walk(self.embedded(&tokens)?, &row_positions, |layer, qkv| {
             let (keys, values) = &cache.layers[layer];
             ops::cache_write(keys, values, qkv, &places, self.shape())?;
             Ok(ops::attention_step(qkv, keys, values, &places, self.shape())?)
@@ -621,14 +503,8 @@ impl Decoder {
         self.logits(&hidden)
     }
 
-    /// The layers: `attend(layer, qkv)` gets the rotated rows (N, (H + 2K) head_dim) and gives (N, H head_dim).
-    fn walk(
-        &self,
-        ids: &Arc<Vec<u32>>,
-        positions: &Arc<Vec<u32>>,
-        mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let mut x = ops::embed(self.embed.weight(), ids, self.embed.sink.as_ref())?; // (N, D)
+    /// The layers over embedded tokens (N, D): `attend(layer, qkv)` gets the rotated rows (N, (H + 2K) head_dim) and gives (N, H head_dim).
+    fn walk(&self, mut x: Tensor, positions: &Arc<Vec<u32>>, mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
         for (i, layer) in self.layers.iter().enumerate() {
             x = self.attention_block(layer, &x, positions, |qkv| attend(i, qkv))?;
             x = self.mlp_block(layer, &x)?;
@@ -674,15 +550,6 @@ impl Decoder {
         let h = ops::rms_norm(x, &layer.post_norm, self.config.rms_norm_eps)?;
         Ok(ops::swiglu(&layer.gate_up.apply(&h, None)?)?)
     }
-}
-
-fn factor_name(layer: usize, joined: Joined, factor: &str) -> String {
-    format!("model.layers.{layer}.{}.{factor}.weight", joined.name())
-}
-
-/// Whether a parameter's name is that of an adapter's factor.
-fn is_factor(name: &str) -> bool {
-    name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
 }
 
 fn rope_table(config: &Config) -> RopeTable {

@@ -81,6 +81,17 @@ impl LoraSettings {
     }
 }
 
+impl LoraSettings {
+    /// Numbers that an adapter of a model has.
+    pub fn parameters(&self, config: &Config) -> usize {
+        let each = |joined: Joined| {
+            let (inputs, parts) = joined.parts(config, &self.targets);
+            parts.iter().map(|(_, rows)| self.r * (inputs + rows.len())).sum::<usize>()
+        };
+        config.layers * Joined::ALL.into_iter().map(each).sum::<usize>()
+    }
+}
+
 /// The matrices of a layer as the decoder holds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Joined {
@@ -207,8 +218,11 @@ fn settings_of(json: &Map<String, Value>) -> Result<(LoraSettings, BaseModel)> {
         Value::Object(items) => !items.is_empty(),
         _ => true,
     };
-    const REFUSED: [&str; 15] = [
+    // What only says how factors began (eva, corda, loftq) changes nothing here.
+    const REFUSED: [&str; 19] = [
         "use_dora",
+        "use_qalora",
+        "use_bdlora",
         "fan_in_fan_out",
         "modules_to_save",
         "layers_to_transform",
@@ -221,8 +235,10 @@ fn settings_of(json: &Map<String, Value>) -> Result<(LoraSettings, BaseModel)> {
         "lora_bias",
         "trainable_token_indices",
         "target_parameters",
-        "corda_config",
         "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "velora_config",
     ];
     if let Some(key) = REFUSED.into_iter().find(|key| json.get(*key).is_some_and(is_set)) {
         bail!("{key} is set, which is not supported");
@@ -300,7 +316,7 @@ pub(super) fn write(folder: &Path, config: &Config, settings: &LoraSettings, bas
             row += rows.len();
         }
     }
-    super::weights::write_tensors(&folder.join(WEIGHTS), named)?;
+    super::weights::write_tensors(&folder.join(WEIGHTS), named, super::weights::Precision::F32)?;
     let json = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.model, "revision": base.revision, "r": settings.r,
         "lora_alpha": settings.alpha, "lora_dropout": settings.dropout, "use_rslora": settings.rslora, "bias": "none", "fan_in_fan_out": false,

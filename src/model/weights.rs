@@ -83,15 +83,64 @@ pub fn save_adapter(decoder: &Decoder, base: &BaseModel, folder: &Path) -> Resul
     lora::write(folder, decoder.config(), settings, base, &decoder.factors())
 }
 
-/// Writes config.json and the weights (f32) into `folder`, which the caller publishes; the tokenizer's files are `Text`'s to add.
+/// What weights are written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    #[default]
+    F32,
+    /// Rounded to the nearest.
+    Bf16,
+}
+
+impl Precision {
+    /// Of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    fn torch(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    fn encode(self, numbers: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::Bf16 => numbers.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+        }
+    }
+}
+
+/// Writes config.json and the weights in f32 into `folder`, which the caller publishes; the tokenizer's files are `Text`'s to add.
 pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
+    save_as(decoder, folder, Precision::F32)
+}
+
+/// `save` in a precision.
+///
+/// # Errors
+/// Where the disk refuses, and of a model with an adapter, whose weights would be its base's: merge it, or save the adapter.
+pub fn save_as(decoder: &Decoder, folder: &Path, precision: Precision) -> Result<()> {
+    ensure!(decoder.lora().is_none(), "a model with an adapter is not saved as a whole one before it is merged");
     let config = decoder.config();
-    publish::json(folder.join("config.json"), &config.to_json())?;
+    publish::json(folder.join("config.json"), &config.to_json_beside(precision.torch()))?;
     let mut files: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
     let mut bytes = 0;
     for (name, tensor) in decoder.tensors() {
         for (name, tensor) in checkpoint_parts(&name, &tensor, config)? {
-            let size = tensor.elem_count() * DType::F32.size_in_bytes();
+            let size = tensor.elem_count() * precision.bytes();
             if bytes > 0 && bytes + size > FILE_BYTES {
                 files.push(Vec::new());
                 bytes = 0;
@@ -101,29 +150,30 @@ pub fn save(decoder: &Decoder, folder: &Path) -> Result<()> {
         }
     }
     if let [all] = &mut files[..] {
-        return write_tensors(&folder.join("model.safetensors"), std::mem::take(all));
+        return write_tensors(&folder.join("model.safetensors"), std::mem::take(all), precision);
     }
     let (count, mut map, mut total) = (files.len(), serde_json::Map::new(), 0);
     for (i, tensors) in files.into_iter().enumerate() {
         let file = format!("model-{:05}-of-{count:05}.safetensors", i + 1);
         for (name, tensor) in &tensors {
             map.insert(name.clone(), Value::String(file.clone()));
-            total += tensor.elem_count() * DType::F32.size_in_bytes();
+            total += tensor.elem_count() * precision.bytes();
         }
-        write_tensors(&folder.join(&file), tensors)?;
+        write_tensors(&folder.join(&file), tensors, precision)?;
     }
     publish::json(folder.join("model.safetensors.index.json"), &json!({"metadata": {"total_size": total}, "weight_map": map}))
 }
 
-/// Writes tensors as f32 into a safetensors file, in the order of their names, with one of them at a time in memory as bytes.
-pub(super) fn write_tensors(path: &Path, mut tensors: Vec<(String, Tensor)>) -> Result<()> {
+/// Writes tensors into a safetensors file, in the order of their names, with one of them at a time in memory as bytes.
+pub(super) fn write_tensors(path: &Path, mut tensors: Vec<(String, Tensor)>, precision: Precision) -> Result<()> {
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
     let mut offset = 0;
     for (name, tensor) in &tensors {
-        let end = offset + tensor.elem_count() * DType::F32.size_in_bytes();
-        header.insert(name.clone(), json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [offset, end]}));
+        let end = offset + tensor.elem_count() * precision.bytes();
+        header
+            .insert(name.clone(), json!({"dtype": precision.name().to_uppercase(), "shape": tensor.dims(), "data_offsets": [offset, end]}));
         offset = end;
     }
     let mut header = serde_json::to_vec(&header)?;
@@ -133,14 +183,10 @@ pub(super) fn write_tensors(path: &Path, mut tensors: Vec<(String, Tensor)>) -> 
         file.write_all(&header)?;
         for (_, tensor) in &tensors {
             let numbers = tensor.to_dtype(DType::F32)?.flatten_all()?;
-            ops::with_numbers(&numbers, |numbers| numbers.chunks(1 << 14).try_for_each(|part| file.write_all(&bytes_of(part))))??;
+            ops::with_numbers(&numbers, |numbers| numbers.chunks(1 << 14).try_for_each(|part| file.write_all(&precision.encode(part))))??;
         }
         Ok(())
     })
-}
-
-fn bytes_of(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 /// A model made from nothing: embeddings N(0, 0.02), matrices N(0, 1/sqrt(fan-in)), the two that write to the residual stream halved.

@@ -3,8 +3,10 @@
 //! Unknown keys are refused with a suggestion, and all problems are reported at once with their key paths. This file says what can be
 //! written and what it means; it neither opens models nor knows where stages keep their files.
 
+mod adapters;
 mod classes;
 mod draft;
+mod execution;
 mod judged;
 mod phases;
 mod served;
@@ -18,7 +20,7 @@ pub use phases::{Grpo, Method, Phase, Sft};
 pub use served::ServedModel;
 
 use crate::filter::FilterSettings;
-use crate::model::{LoraSettings, Shape, Target};
+use crate::model::{LoraSettings, Shape};
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::{SamplingParams, is_url};
@@ -230,7 +232,7 @@ fn read(t: &mut Table) -> Recipe {
         }),
         evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new() }),
         judge: t.table("judge", judged::read),
-        execution: t.table("execution", read_execution).unwrap_or_else(default_execution),
+        execution: t.table("execution", execution::read).unwrap_or_else(execution::default),
         resolved: toml::Table::new(),
     };
     t.refuse_unknown();
@@ -438,7 +440,7 @@ fn read_model(t: &mut Table) -> Model {
         template: t.or("template", TemplateOf::Own),
         max_length: t.or("max_length", 0),
         phases: t.tables("phase", phases::read),
-        lora: t.table("lora", read_lora),
+        lora: t.table("lora", adapters::read),
     };
     let fresh = model.is_fresh();
     if model.lora.is_some() && fresh {
@@ -461,40 +463,6 @@ fn read_model(t: &mut Table) -> Model {
         t.problem(format!("{}: it is for model = \"fresh\" only, a checkpoint has its own", t.path("shape")));
     }
     model
-}
-
-/// An adapter: `r`, `alpha`, `targets`, `dropout`, `rslora`.
-fn read_lora(t: &mut Table) -> LoraSettings {
-    /// One name, or a list of them.
-    #[derive(serde::Serialize, serde::Deserialize)]
-    #[serde(untagged)]
-    enum Names {
-        One(String),
-        Some(Vec<String>),
-    }
-    let names = match t.optional("targets") {
-        None => vec!["all-linear".to_owned()],
-        Some(Names::One(name)) => vec![name],
-        Some(Names::Some(names)) => names,
-    };
-    let mut targets = Vec::new();
-    for name in &names {
-        match Target::named(name) {
-            Some(target) => targets.push(target),
-            None if name == "all-linear" => targets.extend(Target::ALL),
-            None => t.check("targets", false, &format!("all-linear, or some of {}", Target::names().join(", ")), format!("{name:?}")),
-        }
-    }
-    targets.sort();
-    targets.dedup();
-    t.check("targets", !names.is_empty(), "at least one projection", "none");
-    let r = t.or("r", 16usize);
-    let settings =
-        LoraSettings { r, alpha: t.or("alpha", 2.0 * r as f64), targets, dropout: t.or("dropout", 0.0), rslora: t.or("rslora", false) };
-    t.check("r", (1..=4096).contains(&r), "from 1 to 4096", r);
-    t.check("alpha", settings.alpha > 0.0, "more than 0", settings.alpha);
-    t.check("dropout", (0.0..1.0).contains(&settings.dropout), "in [0, 1)", settings.dropout);
-    settings
 }
 
 /// Other programs say -1 for "off"; here it is 0, and said so.
@@ -596,45 +564,4 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
     }
     t.pass_over(|_, value| value.is_table());
     Evaluate { tasks }
-}
-
-fn default_execution() -> Execution {
-    Execution {
-        slots: 128,
-        micro_batch_tokens: 4096,
-        recompute: None,
-        requests: 32,
-        request_seconds: 1800,
-        patience_seconds: 300,
-        save_steps: 100,
-        grpo_save_steps: 20,
-    }
-}
-
-fn read_execution(t: &mut Table) -> Execution {
-    let d = default_execution();
-    let execution = Execution {
-        slots: t.or("slots", d.slots),
-        micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
-        recompute: t.optional("recompute"),
-        requests: t.optional("requests").unwrap_or(d.requests),
-        request_seconds: t.optional("request_seconds").unwrap_or(d.request_seconds),
-        patience_seconds: t.optional("patience_seconds").unwrap_or(d.patience_seconds),
-        save_steps: t.or("save_steps", d.save_steps),
-        grpo_save_steps: t.or("grpo_save_steps", d.grpo_save_steps),
-    };
-    for (key, value) in [
-        ("slots", execution.slots),
-        ("micro_batch_tokens", execution.micro_batch_tokens),
-        ("save_steps", execution.save_steps),
-        ("grpo_save_steps", execution.grpo_save_steps),
-    ] {
-        t.check(key, value > 0, "at least 1", value);
-    }
-    let (requests, seconds) = (execution.requests, [execution.request_seconds, execution.patience_seconds]);
-    t.check("requests", (1..=1024).contains(&requests), "from 1 to 1024", requests);
-    for (key, value) in ["request_seconds", "patience_seconds"].into_iter().zip(seconds) {
-        t.check(key, (1..=604_800).contains(&value), "from 1 to 604800, a week", value);
-    }
-    execution
 }

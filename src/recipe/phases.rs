@@ -89,12 +89,21 @@ fn read_sft(t: &mut Table) -> Sft {
         weight_decay: t.or("weight_decay", 0.01),
         max_grad_norm: t.or("max_grad_norm", 1.0),
         optim: t.optional("optim").unwrap_or_default(),
+        loss_type: t.optional("loss_type").unwrap_or_default(),
+        neftune_noise_alpha: t.optional("neftune_noise_alpha"),
+        held_out: t.optional("held_out"),
     };
     t.check("steps", steps != Some(0), "at least 1", 0);
     t.check("epochs", settings.epochs > 0.0, "more than 0", settings.epochs);
     t.check("batch_size", settings.batch_size > 0, "at least 1", settings.batch_size);
     t.check("learning_rate", settings.learning_rate > 0.0, "more than 0", settings.learning_rate);
     t.check("warmup_ratio", (0.0..1.0).contains(&settings.warmup_ratio), "in [0, 1)", settings.warmup_ratio);
+    if let Some(held_out) = settings.held_out {
+        t.check("held_out.share", held_out.share > 0.0 && held_out.share < 1.0, "above 0 and below 1", held_out.share);
+        t.check("held_out.eval_steps", held_out.eval_steps > 0, "at least 1", 0);
+    }
+    let alpha = settings.neftune_noise_alpha;
+    t.check("neftune_noise_alpha", alpha.is_none_or(|alpha| alpha > 0.0), "more than 0; leave it out for none", alpha.unwrap_or_default());
     check_optimizer(t, settings.adam_beta1, settings.adam_beta2, settings.weight_decay, settings.max_grad_norm);
     Sft { data: t.or("data", "corpus".to_owned()), settings }
 }
@@ -128,6 +137,7 @@ fn read_grpo(t: &mut Table) -> Grpo {
         beta: t.or("beta", 0.0),
         kl: t.or("kl", KlEstimator::default()),
         kl_in: t.or("kl_in", KlPlacement::default()),
+        use_bias_correction_kl: t.optional("use_bias_correction_kl").unwrap_or_default(),
         reference_reset: t.or("reference_reset", 0),
         dynamic_sampling: t.or("dynamic_sampling", 0),
         mask_truncated: t.or("mask_truncated", false),
@@ -154,6 +164,12 @@ fn read_grpo(t: &mut Table) -> Grpo {
     t.check("max_tokens", grpo.max_tokens > 0, "at least 1", grpo.max_tokens);
     if s.kl == KlEstimator::Full && s.kl_in == KlPlacement::Reward {
         t.problem(format!("{}: the full-vocabulary KL can stand in the loss only; use k1 in the reward", t.path("kl")));
+    }
+    if s.use_bias_correction_kl && (s.kl == KlEstimator::Full || s.kl_in == KlPlacement::Reward) {
+        t.problem(format!(
+            "{}: it corrects estimates from sampled tokens in the loss; there is nothing to correct here",
+            t.path("use_bias_correction_kl")
+        ));
     }
     if s.reference_reset > 0 && s.beta == 0.0 {
         t.problem(format!("{}: there is no reference to reset where beta is 0", t.path("reference_reset")));

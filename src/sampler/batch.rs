@@ -9,10 +9,9 @@ use super::params::SamplingParams;
 use crate::key::Key;
 use crate::lanes;
 use crate::model::text::Text;
-use crate::model::{Config, Decoder, KvCache, Packed, Prefix, Rows};
+use crate::model::{Decoder, KvCache, Packed, Prefix, Rows};
 use crate::trace::{Completion, FinishReason};
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -21,8 +20,10 @@ pub struct LocalSampler {
     model: Model,
     text: Arc<Text>,
     stop_ids: Vec<u32>,
-    /// Slot s is slot s / lanes of cache s mod lanes: each lane decodes its own rows, on one thread from embedding to choice.
+    /// Slot s is slot s / lanes of cache s mod lanes: each lane decodes its own rows, on one thread from embedding to choice. Empty between the runs of a large model
+    /// that is trained meanwhile.
     caches: Vec<KvCache>,
+    slots: usize,
     capacity: usize,
     usage: Usage,
     stop: fn() -> bool,
@@ -34,6 +35,15 @@ enum Model {
     Following(Decoder),
     /// Laid out once.
     Fixed(Arc<Decoder>),
+}
+
+impl Model {
+    fn decoder(&self) -> &Decoder {
+        match self {
+            Self::Following(decoder) => decoder,
+            Self::Fixed(decoder) => decoder,
+        }
+    }
 }
 
 /// Rows from which on a lane of its own pays.
@@ -59,22 +69,38 @@ impl LocalSampler {
     ///
     /// `decoder` may share its memory with one that is being trained: the next `run` then uses the new weights.
     pub fn new(decoder: &Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
-        Self::of(Model::Following(decoder.frozen()?), decoder.config(), decoder.device(), (text, slots, capacity))
+        Ok(Self::of(Model::Following(decoder.frozen()?), (text, slots, capacity)))
     }
 
     /// `new` for a model that nobody trains: it takes the memory of one copy of the weights and not of two.
     pub fn fixed(decoder: Decoder, text: Arc<Text>, slots: usize, capacity: usize) -> Result<Self> {
-        let (config, device) = (decoder.config().clone(), decoder.device().clone());
-        Self::of(Model::Fixed(Arc::new(decoder.for_sampling()?)), &config, &device, (text, slots, capacity))
+        Ok(Self::of(Model::Fixed(Arc::new(decoder.for_sampling()?)), (text, slots, capacity)))
     }
 
-    fn of(model: Model, config: &Config, device: &Device, (text, slots, capacity): (Arc<Text>, usize, usize)) -> Result<Self> {
-        let capacity = capacity.min(config.max_positions);
-        let slots = slots.max(1);
-        let lanes = if config.is_small() { lanes::count().min(slots / LANE_ROWS).max(1) } else { 1 };
-        let cache = |lane| KvCache::new(config, (slots + lanes - 1 - lane) / lanes, capacity, device);
-        let caches = (0..lanes).map(cache).collect::<Result<_>>()?;
-        Ok(Self { model, stop_ids: text.stop_ids(), text, caches, capacity, usage: Usage::default(), stop: || false })
+    fn of(model: Model, (text, slots, capacity): (Arc<Text>, usize, usize)) -> Self {
+        let capacity = capacity.min(model.decoder().config().max_positions);
+        Self {
+            model,
+            stop_ids: text.stop_ids(),
+            text,
+            caches: Vec::new(),
+            slots: slots.max(1),
+            capacity,
+            usage: Usage::default(),
+            stop: || false,
+        }
+    }
+
+    /// Caches for a run; those of the run before are taken again where they are still there.
+    fn take_caches(&mut self) -> Result<()> {
+        if self.caches.is_empty() {
+            let decoder = self.model.decoder();
+            let config = decoder.config();
+            let lanes = if config.is_small() { lanes::count().min(self.slots / LANE_ROWS).max(1) } else { 1 };
+            let cache = |lane| KvCache::new(config, (self.slots + lanes - 1 - lane) / lanes, self.capacity, decoder.device());
+            self.caches = (0..lanes).map(cache).collect::<Result<_>>()?;
+        }
+        Ok(())
     }
 
     /// Room for one attempt, its prompt included.
@@ -230,14 +256,40 @@ impl Sampler for LocalSampler {
         next: &mut dyn FnMut() -> Result<Next>,
         done: &mut dyn FnMut(Attempt) -> Result<()>,
     ) -> Result<()> {
-        let mut free: Vec<usize> = (0..self.caches.iter().map(KvCache::slots).sum()).rev().collect();
-        let mut running: Vec<Running> = Vec::new();
-        let mut last: Option<(Arc<Prompt>, Prefix)> = None;
-        let mut ended = false;
+        self.take_caches()?;
         let decoder = match &self.model {
             Model::Following(decoder) => Arc::new(decoder.clone().for_sampling()?),
             Model::Fixed(decoder) => decoder.clone(),
         };
+        let served = self.serve(&decoder, params, next, done);
+        if matches!(&self.model, Model::Following(decoder) if !decoder.config().is_small()) {
+            self.caches.clear(); // what trains until the next run needs the room
+        }
+        served
+    }
+
+    /// Between two steps; what is sampled again has the same tokens.
+    fn stop_when(&mut self, stop: fn() -> bool) {
+        self.stop = stop;
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+}
+
+impl LocalSampler {
+    fn serve(
+        &mut self,
+        decoder: &Decoder,
+        params: &SamplingParams,
+        next: &mut dyn FnMut() -> Result<Next>,
+        done: &mut dyn FnMut(Attempt) -> Result<()>,
+    ) -> Result<()> {
+        let mut free: Vec<usize> = (0..self.caches.iter().map(KvCache::slots).sum()).rev().collect();
+        let mut running: Vec<Running> = Vec::new();
+        let mut last: Option<(Arc<Prompt>, Prefix)> = None;
+        let mut ended = false;
         loop {
             if (self.stop)() {
                 return Ok(());
@@ -255,7 +307,7 @@ impl Sampler for LocalSampler {
                     Next::End => ended = true,
                 }
             }
-            let started = self.start(&decoder, fresh, &mut free, &mut last, params)?;
+            let started = self.start(decoder, fresh, &mut free, &mut last, params)?;
             running.extend(started);
             self.settle(&mut running, &mut free, params, done)?;
             if running.is_empty() {
@@ -267,17 +319,8 @@ impl Sampler for LocalSampler {
                 }
                 continue;
             }
-            self.step(&decoder, &mut running, params)?;
+            self.step(decoder, &mut running, params)?;
             self.settle(&mut running, &mut free, params, done)?;
         }
-    }
-
-    /// Between two steps; what is sampled again has the same tokens.
-    fn stop_when(&mut self, stop: fn() -> bool) {
-        self.stop = stop;
-    }
-
-    fn usage(&self) -> Usage {
-        self.usage
     }
 }

@@ -28,6 +28,11 @@ pub(super) struct Demonstration {
 }
 
 impl Demonstration {
+    /// The problem that was answered, by the trace's id.
+    pub(super) fn problem(&self) -> &str {
+        self.name.rsplit_once('#').map_or(&self.name, |(problem, _)| problem)
+    }
+
     fn made(name: String, question: String, response: String) -> Self {
         Self { name, said: vec![Message::user(question)], style: PromptStyle::Plain, response, ended: true }
     }

@@ -12,6 +12,7 @@ mod examples;
 pub mod filter;
 pub mod init;
 pub mod judge;
+pub mod merge;
 pub mod models;
 pub mod phase;
 pub mod plan;

@@ -141,7 +141,7 @@ fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
 }
 
 /// Opens a model folder with its tokenizer, talking like `teacher` where one is given, on this day.
-fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded> {
+pub(super) fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded> {
     let base = base_of(folder)?;
     let text = Text::from_folder(text_folder(folder, base.as_deref()))?;
     let text = match teacher {

@@ -3,42 +3,46 @@
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
 //! training goes on), `rollouts/` for GRPO, and while it runs one resumable `state/`.
 
-use super::collect::{capacity, entry, slots};
-use super::examples::{cold_start, demonstrations};
+mod rollouts;
+mod watch;
+
+use super::collect::{capacity, slots};
+use super::examples::{Demonstration, cold_start, demonstrations};
 use super::filter;
 use super::models::{self, Loaded, Origin};
-use super::problems::{ProblemSet, evaluation};
+use super::problems::ProblemSet;
 use super::rules::{add_identity, rules};
 use super::run::{Interrupted, Run, Status};
 use super::sample;
 use super::speaker;
-use super::ui::interrupt_requested;
 use crate::judge::{Case, Cost, Judge, Opinion};
 use crate::key::Key;
-use crate::model;
 use crate::model::text::Text;
+use crate::model::{self, Precision};
 use crate::problem::{Answer, Problem};
-use crate::publish::{self, Lines};
+use crate::publish;
 use crate::recipe::{ControlData, Grpo as GrpoPhase, Method, Model, Phase, Sft as SftPhase};
+use crate::report::text::size;
 use crate::reward::RewardPreset;
-use crate::rollout::{Ask, Judged, Rollout};
+use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, Sampler, SamplingParams};
-use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
-use crate::trace::Trace;
-use crate::train::{AskOpinions, Batch, Batching, Example, Grpo, Learner, LossType, Observer, Sft, State, StepRecord};
+use crate::shard::Manifest;
+use crate::train::memory::Setup;
+use crate::train::{AskOpinions, Batching, Best, Example, Grpo, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State};
 use anyhow::{Context, Result, bail, ensure};
-use indicatif::ProgressBar;
 use rayon::prelude::*;
+use rollouts::{Keeper, Rollouts};
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use watch::Watch;
 
-/// Held-out problems that are answered again and again while a phase trains.
-const PROBES: usize = 8;
+/// Tokens of a micro-batch below which it is not made smaller to fit: what is left by then is not its share.
+const LEAST_TOKENS: usize = 256;
 
 /// Trains the teacher.
 pub fn teacher(run: &Run) -> Result<()> {
@@ -137,8 +141,7 @@ impl Job<'_> {
             Method::Sft(sft) => sft.settings.optimizer(),
             Method::Grpo(grpo) => grpo.settings.optimizer(),
         };
-        let execution = &self.run.recipe.execution;
-        let batching = Batching { micro_batch_tokens: execution.micro_batch_tokens, recompute: execution.recompute };
+        let batching = self.batching(decoder.config(), optimizer.optim);
         let mut learner = Learner::new(&decoder, optimizer, batching)?;
         let counts = match &self.phase.method {
             Method::Sft(sft) => {
@@ -151,16 +154,58 @@ impl Job<'_> {
                 self.grpo(grpo, &mut learner, reference, &text, &state)?
             }
         };
-        match learner.decoder().lora() {
-            Some(_) => model::save_adapter(learner.decoder(), &models::base_name(self.run, self.model, &self.origin)?, &folder)?,
-            None => model::save(learner.decoder(), &folder)?,
+        let ends_with_best = counts["best"]["loaded"] == true;
+        if ends_with_best {
+            copy_files(&folder.join(BEST), &folder)?;
+        } else {
+            self.save(learner.decoder(), &folder, Precision::F32)?;
+            text.save_into(&folder)?;
         }
-        text.save_into(&folder)?;
         let mut record = Run::done_record(&self.stage, &inputs, &Value::Null, counts, begin);
         record["weights_hash"] = models::weights_hash(&folder)?.into();
         record["model_hash"] = models::folder_hash(&folder)?.into();
         Run::mark_done(&folder, record)?;
         self.clean()
+    }
+
+    /// As the recipe has it, with smaller micro-batches where the memory that is free would not hold its own.
+    fn batching(&self, config: &model::Config, optim: Optim) -> Batching {
+        let execution = &self.run.recipe.execution;
+        let (wanted, recompute) = (execution.micro_batch_tokens, execution.recompute);
+        let (reference, is_bnpo) = match &self.phase.method {
+            Method::Sft(_) => (false, false),
+            Method::Grpo(grpo) => (grpo.settings.beta > 0.0, grpo.settings.loss_type == LossType::Bnpo),
+        };
+        let setup = Setup {
+            config,
+            lora: self.model.lora.as_ref(),
+            optim,
+            tokens: wanted,
+            targets: wanted,
+            recompute: recompute.unwrap_or(!config.is_small()),
+            reference,
+        };
+        let available = super::plan::available_memory().unwrap_or(usize::MAX);
+        // With bnpo the size of a micro-batch has a meaning.
+        let tokens = if is_bnpo { wanted } else { setup.fitted(available, LEAST_TOKENS.min(wanted)) };
+        if tokens < wanted {
+            let needed = setup.memory().total() - setup.memory().weights;
+            self.run.ui.say(&format!(
+                "{}: micro-batches of {tokens} tokens in place of {wanted}, which would take {} beside the weights where {} is free; a step stays what it is",
+                self.stage,
+                size(needed),
+                size(available)
+            ));
+        }
+        Batching { micro_batch_tokens: tokens, recompute }
+    }
+
+    /// Writes a model, or the adapter that it has.
+    fn save(&self, decoder: &model::Decoder, folder: &Path, precision: Precision) -> Result<()> {
+        match decoder.lora() {
+            Some(_) => model::save_adapter(decoder, &models::base_name(self.run, self.model, &self.origin)?, folder),
+            None => model::save_as(decoder, folder, precision),
+        }
     }
 
     /// The model with the adapter that the recipe asks for: that of the phase before, or a new one. Where the recipe asks for none, one that is there is worked in.
@@ -245,7 +290,7 @@ impl Job<'_> {
     }
 
     fn sft(&self, phase: &SftPhase, learner: &mut Learner, text: &Arc<Text>, state: &State, limit: usize) -> Result<Value> {
-        let (examples, too_long) = self.examples(text, limit)?;
+        let Examples { examples, held_out, too_long } = self.examples(phase, text, limit)?;
         if too_long > 0 {
             self.run.ui.say(&format!("{}: {too_long} traces are longer than {limit} tokens and are left out, not cut", self.stage));
         }
@@ -261,20 +306,23 @@ impl Job<'_> {
         );
         let steps = phase.settings.steps_for(examples.len());
         let save_steps = self.run.recipe.execution.save_steps;
-        let sft = Sft { settings: &phase.settings, examples: &examples, key: self.key("order"), state, save_steps };
+        let sft = Sft { settings: &phase.settings, examples: &examples, held_out: &held_out, key: self.key("order"), state, save_steps };
         let resume = sft.resume_step()?;
-        let mut watch = Watch::open(self, learner, text, (steps, save_steps), resume)?;
-        let complete = sft.run(learner, &mut |record| {
-            watch.metrics.append(record)?;
-            watch.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", record.loss, record.tokens_per_second));
-            watch.after(record.step)
-        })?;
-        watch.bar.finish_and_clear();
-        if !complete {
-            bail!(Interrupted);
-        }
+        let watch = Watch::open(self, learner, text, (steps, save_steps), resume)?;
+        // What the phase may end with is written as it is; what is only kept, at half the size.
+        let load_best = phase.settings.held_out.is_some_and(|held_out| held_out.load_best);
+        let precision = if load_best { Precision::F32 } else { Precision::Bf16 };
+        let mut observer = Follow { job: self, text, watch, precision };
+        let ended = sft.run(learner, &mut observer)?;
+        observer.watch.bar.finish_and_clear();
+        let SftRun::Complete { best } = ended else { bail!(Interrupted) };
         let targets: usize = examples.iter().map(Example::targets).sum();
-        Ok(json!({"examples": examples.len(), "too_long": too_long, "target_tokens": targets, "steps": steps}))
+        let mut counts = json!({"examples": examples.len(), "too_long": too_long, "target_tokens": targets, "steps": steps});
+        if let Some(best) = best {
+            counts["held_out"] = held_out.len().into();
+            counts["best"] = json!({"steps": best.steps, "loss": best.loss, "loaded": load_best && best.steps < steps});
+        }
+        Ok(counts)
     }
 
     fn grpo(
@@ -334,8 +382,8 @@ impl Job<'_> {
         Ok(counts)
     }
 
-    /// The examples of an SFT phase, and how many were left out for their length.
-    fn examples(&self, text: &Arc<Text>, limit: usize) -> Result<(Vec<Example>, usize)> {
+    /// What an SFT phase learns from and measures itself on.
+    fn examples(&self, phase: &SftPhase, text: &Arc<Text>, limit: usize) -> Result<Examples> {
         let run = self.run;
         let demonstrations = match &self.data {
             Data::Corpus => demonstrations(&run.folder(filter::FOLDER))?,
@@ -355,11 +403,70 @@ impl Job<'_> {
             .map(|demonstration| demonstration.example(text).with_context(|| format!("trace {}", demonstration.name)))
             .collect::<Result<Vec<_>>>()
             .with_context(|| format!("cannot make training rows for {}", self.stage))?;
+        let key = Key::new(run.seed(), "held out");
+        let share = phase.settings.held_out.map_or(0.0, |held_out| held_out.share);
+        let is_held_out = |demonstration: &Demonstration| share > 0.0 && key.name(demonstration.problem()).stream().unit() < share;
         let all = examples.len();
-        let fitting: Vec<Example> = examples.into_iter().filter(|e| e.tokens.len() <= limit).collect();
-        let too_long = all - fitting.len();
-        Ok((fitting, too_long))
+        let fitting = examples.into_iter().zip(&demonstrations).filter(|(example, _)| example.tokens.len() <= limit);
+        let (held_out, examples): (Vec<_>, Vec<_>) = fitting.partition(|(_, demonstration)| is_held_out(demonstration));
+        let too_long = all - examples.len() - held_out.len();
+        super::run::config(if share > 0.0 && held_out.is_empty() {
+            Err(anyhow::anyhow!(
+                "{}: held_out.share {share} of these problems is none at all; take more, or leave held_out out",
+                self.stage
+            ))
+        } else {
+            Ok(())
+        })?;
+        let alone = |pairs: Vec<(Example, &Demonstration)>| pairs.into_iter().map(|(example, _)| example).collect();
+        Ok(Examples { examples: alone(examples), held_out: alone(held_out), too_long })
     }
+}
+
+/// Rows of an SFT phase.
+struct Examples {
+    examples: Vec<Example>,
+    held_out: Vec<Example>,
+    /// Left out for their length.
+    too_long: usize,
+}
+
+/// Folder in a phase's of the model with the lowest loss on held-out examples.
+const BEST: &str = "best";
+
+/// Writes down what an SFT phase does as it does it.
+struct Follow<'a> {
+    job: &'a Job<'a>,
+    text: &'a Text,
+    watch: Watch<'a>,
+    /// Of the best model.
+    precision: Precision,
+}
+
+impl SftObserver for Follow<'_> {
+    fn record(&mut self, record: &SftRecord) -> Result<ControlFlow<()>> {
+        self.watch.metrics.append(record)?;
+        self.watch.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", record.loss, record.tokens_per_second));
+        self.watch.after(record.step)
+    }
+
+    fn best(&mut self, learner: &Learner, _: Best) -> Result<()> {
+        publish::folder(self.job.run.folder(&self.job.stage).join(BEST), |folder| {
+            self.job.save(learner.decoder(), folder, self.precision)?;
+            self.text.save_into(folder)
+        })
+    }
+}
+
+/// Publishes the files of a folder in another.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in from.read_dir().with_context(|| format!("cannot read {}", from.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().context("a file has a name")?;
+        let mut file = std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        publish::file_with(to.join(name), |out| Ok(std::io::copy(&mut file, out)?))?;
+    }
+    Ok(())
 }
 
 fn data_hash(path: &Path) -> Result<String> {
@@ -405,209 +512,5 @@ impl Asked {
         self.cost.completion_tokens += cost.completion_tokens;
         // A sampler that was told to stop leaves some out.
         cases.iter().map(|case| found.remove(&case.id).ok_or_else(|| Interrupted.into())).collect()
-    }
-}
-
-/// Metrics, progress and probes of a phase.
-struct Watch<'a> {
-    run: &'a Run,
-    metrics: Lines,
-    bar: ProgressBar,
-    probes: Option<Probes>,
-    steps: usize,
-    /// Steps between two resumable states.
-    save_steps: usize,
-}
-
-struct Probes {
-    rollout: Rollout,
-    sampler: LocalSampler,
-    problems: Vec<Arc<Problem>>,
-    lines: Lines,
-    every: usize,
-}
-
-impl<'a> Watch<'a> {
-    fn open(job: &Job<'a>, learner: &Learner, text: &Arc<Text>, (steps, save_steps): (usize, usize), resume: usize) -> Result<Self> {
-        let folder = job.run.folder(&job.stage);
-        let path = folder.join("metrics.jsonl");
-        let mut metrics = Lines::open(&path)?;
-        if let Some(step) = first_gap(&metrics, resume)? {
-            bail!(
-                "{}: the line of step {step} is missing or out of its place, and the state goes on at step {resume}; restore the file, or remove {} to \
-                 train the phase from its start",
-                path.display(),
-                folder.join("state").display()
-            );
-        }
-        metrics.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s < resume as u64))?;
-        let bar = job.run.ui.bar(&job.stage, steps as u64);
-        bar.set_position(resume as u64);
-        bar.reset_eta();
-        let mut watch = Self { run: job.run, metrics, bar, probes: probes(job, learner, text, steps, resume)?, steps, save_steps };
-        if resume == 0 {
-            watch.probe(0)?;
-        }
-        Ok(watch)
-    }
-
-    /// After a step: progress, probes when they are due, and whether to stop.
-    fn after(&mut self, step: usize) -> Result<ControlFlow<()>> {
-        let done = step + 1;
-        self.bar.set_position(done as u64);
-        if self.probes.as_ref().is_some_and(|p| done.is_multiple_of(p.every) || done == self.steps) {
-            self.probe(done)?;
-        }
-        let stop = interrupt_requested();
-        if stop || done.is_multiple_of(self.save_steps) {
-            // The state that is saved next counts on these lines.
-            self.metrics.sync()?;
-            self.probes.as_ref().map_or(Ok(()), |p| p.lines.sync())?;
-        }
-        Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    }
-
-    /// Answers the probe problems greedily with the weights as they are after `step` steps.
-    fn probe(&mut self, step: usize) -> Result<()> {
-        let Some(probes) = &mut self.probes else { return Ok(()) };
-        let mut asks = probes.problems.iter();
-        let mut answers = Vec::new();
-        let key = Key::new(self.run.seed(), "probe");
-        probes.rollout.run(
-            &mut probes.sampler,
-            key,
-            &mut || Ok(asks.next().map_or(Ask::End, |p| Ask::Attempt { problem: p.clone(), attempt: 0 })),
-            &mut |judged| {
-                answers.push(judged.trace);
-                Ok(())
-            },
-        )?;
-        answers.sort_by(|a, b| a.problem.cmp(&b.problem));
-        for trace in answers {
-            probes.lines.append(&json!({"step": step, "trace": trace}))?;
-        }
-        Ok(())
-    }
-}
-
-/// The first step before `resume` whose line is not where it belongs: there is one for each step, in order, before a state counts on it.
-fn first_gap(metrics: &Lines, resume: usize) -> Result<Option<usize>> {
-    let steps: Vec<Option<u64>> = metrics.values()?.iter().map(|line| line["step"].as_u64()).collect();
-    let before: Vec<Option<u64>> = steps.into_iter().filter(|step| step.is_none_or(|s| s < resume as u64)).collect();
-    let good = before.iter().zip(0..).take_while(|(step, i)| **step == Some(*i)).count();
-    Ok((good < resume || before.len() > resume).then_some(good))
-}
-
-fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Option<Probes>> {
-    let Some(task) = job.run.recipe.evaluate.tasks.first() else { return Ok(None) };
-    let mut problems = evaluation(job.run, task)?;
-    problems.truncate(PROBES);
-    let rollout = Rollout {
-        text: Some(text.clone()),
-        prompt: task.prompt,
-        params: SamplingParams::at(0.0, task.params.max_tokens),
-        verifier: rules(job.run)?,
-        reward: RewardPreset::SimplerlZoo,
-    };
-    let room = capacity(&rollout, &problems, learner.decoder().config().max_positions)?;
-    let sampler = LocalSampler::new(learner.decoder(), text.clone(), PROBES, room)?;
-    let mut lines = Lines::open(job.run.folder(&job.stage).join("probes.jsonl"))?;
-    lines.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s <= resume as u64 && resume > 0))?;
-    Ok(Some(Probes { rollout, sampler, problems, lines, every: (steps / 8).max(1) }))
-}
-
-/// The attempts of a GRPO phase on disk.
-struct Rollouts {
-    folder: PathBuf,
-    journal: Journal<Entry>,
-    places: Vec<Place>,
-    /// Steps that were taken and whose attempts the disk has lost.
-    missing: Vec<usize>,
-}
-
-impl Rollouts {
-    const JOURNAL: &str = "rollouts.journal";
-
-    /// Opens the journal and drops what belongs to steps that will be taken again.
-    fn open(run: &Run, stage: &str, resume: usize) -> Result<Self> {
-        let folder = run.folder(stage);
-        let (mut places, mut cut, mut steps) = (Vec::new(), None, BTreeSet::new());
-        let (mut journal, recovered) = Journal::open(folder.join(Self::JOURNAL), |entry: Entry, place| {
-            let step = entry.trace.other.get("step").and_then(Value::as_u64).context("a rollout has its step")?;
-            if step < resume as u64 {
-                places.push(place);
-                steps.insert(step as usize);
-            } else if cut.is_none() {
-                cut = Some(place);
-            }
-            Ok(())
-        })?;
-        if let Some(place) = cut {
-            journal.cut_from(place)?;
-        }
-        let missing: Vec<usize> = (0..resume).filter(|step| !steps.contains(step)).collect();
-        if !missing.is_empty() || !recovered.damaged.is_empty() {
-            run.ui.say(&format!(
-                "{stage}: the attempts stored before step {resume} are damaged ({} damaged ranges, {} steps without any): training goes on, and DONE will name these steps",
-                recovered.damaged.len(),
-                missing.len()
-            ));
-        }
-        Ok(Self { folder, journal, places, missing })
-    }
-
-    fn append(&mut self, step: usize, batch: &Batch) -> Result<()> {
-        let row = |judged: &Judged, advantage: Option<f64>| {
-            let mut judged = judged.clone();
-            let trace = &mut judged.trace;
-            trace.id = format!("{}@{step}#{}", trace.problem, trace.attempt);
-            trace.other.insert("step".to_owned(), step.into());
-            trace.other.insert("advantage".to_owned(), advantage.into());
-            entry(judged)
-        };
-        let trained = batch.judged.iter().zip(&batch.advantages).map(|(judged, advantage)| row(judged, Some(*advantage)));
-        let rows: Vec<Entry> = trained.chain(batch.wasted.iter().map(|judged| row(judged, None))).collect();
-        self.places.extend(self.journal.append(&rows)?);
-        Ok(())
-    }
-
-    fn seal(mut self, source: crate::shard::Source) -> Result<Manifest> {
-        let target = self.folder.join("rollouts");
-        let (journal, places) = (&mut self.journal, &self.places);
-        let manifest = publish::folder(&target, |new| {
-            let mut n = 0u64;
-            let count = |_: &Trace| {
-                n += 1;
-                n
-            };
-            seal(
-                new,
-                places.iter().map(|p| journal.read(*p)),
-                count,
-                &SealOptions { level: 6, ..SealOptions::new("rollouts", vec![source]) },
-            )
-        })?;
-        Ok(manifest)
-    }
-}
-
-/// The two ends of a GRPO phase.
-struct Keeper<'a> {
-    watch: Watch<'a>,
-    rollouts: Rollouts,
-}
-
-impl Observer for Keeper<'_> {
-    fn attempts(&mut self, step: usize, batch: &Batch) -> Result<()> {
-        self.rollouts.append(step, batch)
-    }
-
-    fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>> {
-        self.watch.metrics.append(record)?;
-        let reward = record.reward.get("total").map_or(0.0, |r| r.0);
-        self.watch
-            .bar
-            .set_message(format!("reward {reward:.3}  correct {:.2}  {:.0} tokens/s", record.accuracy, record.sampled_per_second));
-        self.watch.after(record.step)
     }
 }

@@ -6,19 +6,19 @@
 use super::problems::{self, Origin, generated_problems};
 use super::{evaluate, filter, sample, show};
 use crate::hub;
-use crate::model::{Config, KvCache, text::Text};
+use crate::model::{Config, KvCache, LoraSettings, text::Text};
 use crate::publish;
 use crate::recipe::{EvaluationTask, Grpo, Method, Model, Recipe, Sft};
 use crate::report::text::{self, size, thousands};
 use crate::shard::Manifest;
 use crate::tasks::{Loaded, Task};
+use crate::train::Optim;
+use crate::train::memory::{Memory, Setup};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Bytes per parameter in training: weights, gradient and two moments, all f32.
-const TRAINING_BYTES: usize = 16;
 /// Bytes of a sampled token on disk: text, id and log-probability, compressed; 2.9 to 4.7 in the shards of a run of the tiny recipe.
 const TOKEN_BYTES: usize = 5;
 /// Bytes per parameter that a phase keeps: its model, in f32.
@@ -50,6 +50,8 @@ struct Stage {
     cache: Option<usize>,
     /// Bytes at least.
     memory: Option<usize>,
+    /// Of them, what training holds.
+    training: Option<Memory>,
     /// Floating-point operations for a token and a parameter: 2 forward, 6 in training, 8 where what is trained on is sampled first.
     per_token: f64,
     /// Bytes on disk while it runs, and what it leaves.
@@ -81,7 +83,7 @@ pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
         let row = |s: &Stage| {
             json!({
                 "stage": s.name, "state": s.state, "what": s.what, "parameters": s.parameters, "tokens": s.tokens, "cache_bytes": s.cache,
-                "memory_bytes": s.memory, "seconds": s.seconds(rate), "disk_bytes": s.disk.map(|d| d.0),
+                "memory_bytes": s.memory, "training_bytes": s.training, "seconds": s.seconds(rate), "disk_bytes": s.disk.map(|d| d.0),
             })
         };
         let value = json!({
@@ -100,6 +102,18 @@ pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
         let needs = if s.name == filter::FOLDER { String::new() } else { format!("; {memory}; {time}") };
         let head = format!("  {}  {:<5}  ", text::column(&s.name, width), s.state);
         text::beside(&head, &format!("{}{needs}", s.what), ask.columns).iter().for_each(|line| out += &format!("{line}\n"));
+        if let Some(t) = s.training.filter(|_| s.is_open()) {
+            let parts = [
+                ("weights", t.weights),
+                ("gradients", t.gradients),
+                ("moments", t.optimizer),
+                ("activations", t.activations),
+                ("logits", t.logits),
+            ];
+            let cache = s.cache.map(|cache| ("cache", cache));
+            let all: Vec<String> = parts.into_iter().chain(cache).map(|(what, bytes)| format!("{what} {}", size(bytes))).collect();
+            text::beside(&" ".repeat(width + 11), &all.join(", "), ask.columns).iter().for_each(|line| out += &format!("{line}\n"));
+        }
     }
     let left: Vec<f64> = stages.iter().filter(|s| s.is_open()).filter_map(|s| s.seconds(rate)).collect();
     let left =
@@ -132,7 +146,9 @@ pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
 /// The first thing to change where a stage does not fit.
 fn advice(stage: &Stage) -> &'static str {
     match stage.name.split('/').next() {
-        Some("teacher" | "student" | "controls") => "choose a smaller model, or a smaller execution.slots for GRPO",
+        Some("teacher" | "student" | "controls") => {
+            "lower execution.micro_batch_tokens (or execution.slots for GRPO), train an adapter ([student.lora]), or set optim = \"adamw_8bit\""
+        }
         _ => "lower execution.slots or max_tokens",
     }
 }
@@ -265,9 +281,9 @@ impl Plan<'_> {
         let control = name.starts_with("controls/");
         let found = model.iter().flat_map(|m| &m.phases).find(|p| if control { p.uses_corpus() } else { p.name == phase });
         let config = model.as_ref().and_then(config_of);
-        let stage = match found.map(|p| &p.method) {
-            Some(Method::Grpo(grpo)) => self.grpo(grpo, config.as_ref()),
-            Some(Method::Sft(sft)) => self.sft(sft, config.as_ref()),
+        let stage = match model.as_ref().zip(found.map(|p| &p.method)) {
+            Some((model, Method::Grpo(grpo))) => self.grpo(grpo, model, config.as_ref()),
+            Some((model, Method::Sft(sft))) => self.sft(sft, model, config.as_ref()),
             None => Stage { what: "a control without a corpus phase".to_owned(), ..Stage::default() },
         };
         Stage { name, model: Some(role), parameters: config.map(|c| c.parameters()), ..stage }
@@ -326,34 +342,60 @@ impl Plan<'_> {
         Stage { name: filter::FOLDER.to_owned(), what, ..Stage::default() }
     }
 
-    fn grpo(&self, grpo: &Grpo, config: Option<&Config>) -> Stage {
+    fn grpo(&self, grpo: &Grpo, model: &Model, config: Option<&Config>) -> Stage {
         let s = &grpo.settings;
         let attempts = s.prompts_per_step * s.num_generations;
         let tokens = s.steps * attempts * grpo.max_tokens;
         let cache = config.map(|c| cache_bytes(c, self.recipe, grpo.max_tokens));
+        let lora = model.lora.as_ref();
+        let training = config.map(|config| self.training(config, lora, s.optim, (attempts, grpo.max_tokens), s.beta > 0.0));
         Stage {
             what: format!("grpo, {} steps of {attempts} attempts", s.steps),
             tokens: Some(tokens),
             cache,
-            // Beside what is trained stands the model that it started from.
-            memory: config.zip(cache).map(|(c, cache)| c.parameters() * (TRAINING_BYTES + size_of::<f32>()) + cache),
+            memory: config.zip(cache).zip(training).map(|((c, cache), t)| {
+                // Sampling has a copy of the weights laid out, which is gone before gradients take its place, and so is a large model's cache.
+                let sampling = t.weights + t.optimizer + sampling_bytes(c) + cache;
+                sampling.max(t.total() + if c.is_small() { cache } else { 0 })
+            }),
+            training,
             per_token: 8.0,
-            disk: training_disk(config, tokens),
+            disk: training_disk(config, lora, tokens),
             ..Stage::default()
         }
     }
 
-    fn sft(&self, sft: &Sft, config: Option<&Config>) -> Stage {
+    /// What training holds for its longest micro-batch, of so many sequences in a step, each at most so long.
+    fn training(
+        &self,
+        config: &Config,
+        lora: Option<&LoraSettings>,
+        optim: Optim,
+        (sequences, longest): (usize, usize),
+        reference: bool,
+    ) -> Memory {
+        let execution = &self.recipe.execution;
+        let longest = longest.min(config.max_positions);
+        let tokens = execution.micro_batch_tokens.min(sequences * longest).max(longest);
+        let recompute = execution.recompute.unwrap_or(!config.is_small());
+        Setup { config, lora, optim, tokens, targets: tokens, recompute, reference }.memory()
+    }
+
+    fn sft(&self, sft: &Sft, model: &Model, config: Option<&Config>) -> Stage {
         let s = &sft.settings;
+        let lora = model.lora.as_ref();
+        let longest = if model.max_length > 0 { model.max_length } else { self.recipe.sample.params.max_tokens };
+        let training = config.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), false));
         let length = if s.steps > 0 { format!("{} steps", thousands(s.steps)) } else { format!("{} epochs", s.epochs) };
         let rows = if s.steps > 0 { Some(s.steps * s.batch_size) } else { self.rows(sft).map(|n| (s.epochs * n as f64).round() as usize) };
         Stage {
             what: format!("sft on {}, {length}, {} sequences each", sft.data, s.batch_size),
             // A sequence is at most as long as an attempt.
             tokens: rows.map(|rows| rows * self.recipe.sample.params.max_tokens),
-            memory: config.map(|c| c.parameters() * TRAINING_BYTES),
+            memory: training.map(|t| t.total()),
+            training,
             per_token: 6.0,
-            disk: training_disk(config, 0),
+            disk: training_disk(config, lora, 0),
             ..Stage::default()
         }
     }
@@ -370,8 +412,8 @@ impl Plan<'_> {
 }
 
 /// What a training phase takes on the disk while it runs, and what it leaves.
-fn training_disk(config: Option<&Config>, tokens: usize) -> Option<(usize, usize)> {
-    let weights = config?.parameters();
+fn training_disk(config: Option<&Config>, lora: Option<&LoraSettings>, tokens: usize) -> Option<(usize, usize)> {
+    let weights = lora.map_or(config?.parameters(), |lora| config.map_or(0, |config| lora.parameters(config)));
     let kept = weights * MODEL_BYTES + tokens * TOKEN_BYTES;
     Some((kept + 2 * weights * STATE_BYTES, kept))
 }
@@ -424,7 +466,7 @@ fn products_per_second() -> f64 {
     2.0 * (n * n * n) as f64 * f64::from(done) / begin.elapsed().as_secs_f64()
 }
 
-fn available_memory() -> Option<usize> {
+pub(super) fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)

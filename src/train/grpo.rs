@@ -65,6 +65,10 @@ pub struct GrpoSettings {
     pub beta: f64,
     pub kl: KlEstimator,
     pub kl_in: KlPlacement,
+    /// Multiplies the KL in the loss by the ratio (1 in value at the first update, with a derivative), which makes the gradient of k3 that of KL(policy || reference)
+    /// without bias; DeepSeek-V3.2, and TRL's default since 1.0. R1 and most published settings go without.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub use_bias_correction_kl: bool,
     /// The reference becomes the current policy every so many steps; 0 never.
     pub reference_reset: usize,
     /// Groups of which all attempts are right, or none is, are replaced by groups of new problems, in at most so many further rounds ("DAPO"); 0 keeps them.
@@ -513,7 +517,12 @@ impl Update<'_> {
                 let old = self.old.map_or(lp, |old| f64::from(old[at]));
                 let (value, slope, clipped) = surrogate(lp, old, advantage, settings.clip());
                 let (kl, kl_slope) = match self.reference {
-                    Some(reference) => settings.kl.estimate(lp, f64::from(reference[at])),
+                    Some(reference) => {
+                        let (kl, slope) = settings.kl.estimate(lp, f64::from(reference[at]));
+                        let ratio = (lp - old).exp();
+                        // d(ratio kl) = ratio (kl + d kl)
+                        if settings.use_bias_correction_kl { (ratio * kl, ratio * (kl + slope)) } else { (kl, slope) }
+                    }
                     None => (f64::from(values.kl[i]), 0.0),
                 };
                 d_logprob[i] = (weight * (settings.beta * kl_slope - slope)) as f32;

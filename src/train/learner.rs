@@ -70,8 +70,15 @@ pub struct Learner {
     gradients: Vec<Option<Tensor>>,
     micro_batch_tokens: usize,
     recompute: bool,
-    /// What an adapter's dropout is drawn under, where it drops anything.
-    dropout: Option<Key>,
+    perturbed: Option<Perturbed>,
+}
+
+/// What is random in a training forward pass.
+#[derive(Clone, Copy)]
+struct Perturbed {
+    /// NEFTune's alpha; 0 is none.
+    noise: f32,
+    key: Key,
 }
 
 impl Learner {
@@ -86,15 +93,16 @@ impl Learner {
             gradients: Vec::new(),
             micro_batch_tokens: batching.micro_batch_tokens,
             recompute: batching.recompute.unwrap_or(!is_small),
-            dropout: None,
+            perturbed: None,
         })
     }
 
-    /// From now on an adapter drops inputs at its rate, as drawn under `key` for each optimiser step and micro-batch.
+    /// From now on gradients are those of a model with noise on its embeddings (NEFTune's alpha; 0 is none), whose adapter, if it has one, drops inputs at its rate:
+    /// both drawn under `key` for each optimiser step and micro-batch.
     ///
     /// Not for GRPO: its update must see the policy that sampled.
-    pub fn drop_under(&mut self, key: Key) {
-        self.dropout = Some(key);
+    pub fn perturb(&mut self, noise: f64, key: Key) {
+        self.perturbed = Some(Perturbed { noise: noise as f32, key });
     }
 
     pub fn decoder(&self) -> &Decoder {
@@ -135,7 +143,9 @@ impl Learner {
         let mut all = Values::default();
         let model = model.frozen()?;
         for range in self.micro_batches(examples) {
-            for share in self.forward(&model, &examples[range], &Pass { temperature, reference: None, recompute: false, dropout: None })? {
+            for share in
+                self.forward(&model, &examples[range], &Pass { temperature, reference: None, recompute: false, perturbed: None })?
+            {
                 all.extend(share.values()?);
             }
         }
@@ -156,8 +166,9 @@ impl Learner {
         let reference = reference.map(Decoder::frozen).transpose()?;
         for range in self.micro_batches(examples) {
             let model = self.collector.as_ref().unwrap_or(&self.decoder);
-            let dropout = self.dropout.map(|key| key.number(self.optimizer.steps() as u64).number(range.start as u64));
-            let pass = Pass { temperature, reference: reference.as_ref(), recompute: self.recompute, dropout };
+            let here = |key: Key| key.number(self.optimizer.steps() as u64).number(range.start as u64);
+            let perturbed = self.perturbed.map(|p| Perturbed { key: here(p.key), ..p });
+            let pass = Pass { temperature, reference: reference.as_ref(), recompute: self.recompute, perturbed };
             let shares = self.forward(model, &examples[range.clone()], &pass)?;
             let (mut values, mut ends) = (Values::default(), Vec::with_capacity(shares.len()));
             for share in &shares {
@@ -186,7 +197,10 @@ impl Learner {
         let wanted = examples.iter().map(|e| e.tokens.len()).sum::<usize>().div_ceil(if small { SHARE_TOKENS } else { usize::MAX });
         let share = |range: std::ops::Range<usize>| {
             let model = if small { model.collecting() } else { model.clone() };
-            let model = pass.dropout.map_or(model.clone(), |key| model.dropping(key.number(range.start as u64)));
+            let model = match pass.perturbed {
+                Some(Perturbed { noise, key }) => model.perturbed(noise, key.number(range.start as u64)),
+                None => model,
+            };
             Share::new(model, &examples[range], pass)
         };
         lanes::map(cut(examples, wanted), share).into_iter().collect()
@@ -227,7 +241,7 @@ struct Pass<'a> {
     /// What makes `Values::kl`.
     reference: Option<&'a Decoder>,
     recompute: bool,
-    dropout: Option<Key>,
+    perturbed: Option<Perturbed>,
 }
 
 /// A part of a micro-batch after its forward pass.

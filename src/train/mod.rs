@@ -6,6 +6,7 @@
 pub mod advantage;
 mod grpo;
 mod learner;
+pub mod memory;
 pub mod objective;
 mod optimizer;
 mod schedule;
@@ -17,5 +18,5 @@ pub use learner::{Batching, Example, Learner, Seeds, Values};
 pub use objective::LossType;
 pub use optimizer::{AdamW, AdamWSettings, Optim};
 pub use schedule::{Decay, Schedule};
-pub use sft::{Sft, SftRecord, SftSettings};
+pub use sft::{Best, HeldOut, Run as SftRun, Sft, SftLoss, SftObserver, SftRecord, SftSettings, sft_step};
 pub use state::State;

@@ -13,6 +13,33 @@ use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+/// What is taken the mean of over target tokens of probability p; names as in TRL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SftLoss {
+    /// -ln p.
+    #[default]
+    Nll,
+    /// -p ln p with the first p a constant: dynamic fine-tuning (Wu et al., 2025), which leaves alone what the model finds unlikely.
+    Dft,
+}
+
+impl SftLoss {
+    /// For serde: what was the only way says nothing.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Value and derivative by ln p.
+    fn of(self, logprob: f32) -> (f64, f64) {
+        let logprob = f64::from(logprob);
+        match self {
+            Self::Nll => (-logprob, -1.0),
+            Self::Dft => (-logprob.exp() * logprob, -logprob.exp()),
+        }
+    }
+}
+
 /// Settings of an SFT phase.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SftSettings {
@@ -31,6 +58,33 @@ pub struct SftSettings {
     pub max_grad_norm: f64,
     #[serde(skip_serializing_if = "Optim::is_default")]
     pub optim: Optim,
+    #[serde(skip_serializing_if = "SftLoss::is_default")]
+    pub loss_type: SftLoss,
+    /// Of NEFTune.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neftune_noise_alpha: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
+}
+
+/// Examples that are not trained on, to measure the loss on as training goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// Share of the problems, drawn by the hash of their ids, so that all attempts at a problem stand on one side.
+    pub share: f64,
+    /// Optimiser steps between two measurements; the last step is measured too.
+    #[serde(default = "HeldOut::every_100_steps")]
+    pub eval_steps: usize,
+    /// Whether the phase ends with the model whose loss was the lowest, in place of the last.
+    #[serde(default)]
+    pub load_best: bool,
+}
+
+impl HeldOut {
+    fn every_100_steps() -> usize {
+        100
+    }
 }
 
 impl SftSettings {
@@ -55,10 +109,19 @@ impl SftSettings {
     }
 }
 
-/// What is to be resumed: the next step.
+/// What is to be resumed: the next step, and the best model so far.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Cursor {
     step: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best: Option<Best>,
+}
+
+/// The lowest loss on held-out examples, and the number of optimiser steps before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub steps: usize,
+    pub loss: f64,
 }
 
 /// One line of an SFT phase's `metrics.jsonl`.
@@ -66,7 +129,7 @@ struct Cursor {
 pub struct SftRecord {
     /// From 0.
     pub step: usize,
-    /// Mean negative log-probability of the batch's target tokens, in nats.
+    /// Mean over the batch's target tokens of what `loss_type` says, in nats.
     pub loss: f64,
     pub learning_rate: f64,
     /// Before clipping.
@@ -74,12 +137,24 @@ pub struct SftRecord {
     /// Target tokens of the batch.
     pub tokens: usize,
     pub tokens_per_second: f64,
+    /// After the step: mean negative log-probability of the target tokens of held-out examples, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
+}
+
+/// The caller's two ends: metrics of each step, and models that are the best so far.
+pub trait SftObserver {
+    /// May break off, which saves the state first.
+    fn record(&mut self, record: &SftRecord) -> Result<ControlFlow<()>>;
+    fn best(&mut self, learner: &Learner, best: Best) -> Result<()>;
 }
 
 /// An SFT phase over fixed examples.
 pub struct Sft<'a> {
     pub settings: &'a SftSettings,
     pub examples: &'a [Example],
+    /// Not trained on; empty without `settings.held_out`.
+    pub held_out: &'a [Example],
     /// Orders the epochs.
     pub key: Key,
     pub state: &'a State,
@@ -89,41 +164,42 @@ pub struct Sft<'a> {
 
 impl Sft<'_> {
     /// Trains from the saved state, if there is one, to the last step.
-    ///
-    /// `record` gets each step's metrics and may break off, which saves the state first; `Ok(false)` says that this happened.
-    pub fn run(&self, learner: &mut Learner, record: &mut dyn FnMut(&SftRecord) -> Result<ControlFlow<()>>) -> Result<bool> {
+    pub fn run(&self, learner: &mut Learner, observer: &mut dyn SftObserver) -> Result<Run> {
         ensure!(!self.examples.is_empty(), "there is nothing to train on: no examples");
         let steps = self.settings.steps_for(self.examples.len());
         let schedule = self.settings.schedule_for(steps);
         let first = self.resume_step()?;
-        self.state.restore::<Cursor>(learner.optimizer_mut())?;
-        learner.drop_under(self.key.name("dropout"));
+        let mut best = self.state.restore::<Cursor>(learner.optimizer_mut())?.and_then(|(cursor, _)| cursor.best);
+        learner.perturb(self.settings.neftune_noise_alpha.unwrap_or(0.0), self.key.name("noise"));
         let mut order = Order::new(self.key, self.examples.len());
         for step in first..steps {
-            let start = Instant::now();
             let batch: Vec<Example> =
                 (0..self.settings.batch_size).map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone()).collect();
-            let tokens: usize = batch.iter().map(Example::targets).sum();
-            let mut loss = 0.0;
-            learner.accumulate(&batch, 1.0, None, &mut |_, values| {
-                loss -= values.logprobs.iter().map(|lp| f64::from(*lp)).sum::<f64>();
-                Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; values.logprobs.len()], entropy: None, kl: None })
-            })?;
-            let learning_rate = schedule.rate(step);
-            let grad_norm = learner.step(learning_rate)?;
-            let seconds = start.elapsed().as_secs_f64();
-            let tokens_per_second = tokens as f64 / seconds;
-            let flow = record(&SftRecord { step, loss: loss / tokens as f64, learning_rate, grad_norm, tokens, tokens_per_second })?;
             let next = step + 1;
+            let mut record = SftRecord { step, ..sft_step(learner, &batch, self.settings.loss_type, schedule.rate(step))? };
+            if self.is_measured_after(next, steps) {
+                let loss = mean_loss(learner, self.held_out)?;
+                record.eval_loss = Some(loss);
+                if best.is_none_or(|best| loss < best.loss) {
+                    best = Some(Best { steps: next, loss });
+                    observer.best(learner, Best { steps: next, loss })?;
+                }
+            }
+            let flow = observer.record(&record)?;
             let stop = flow.is_break() && next < steps;
             if stop || next.is_multiple_of(self.save_steps) && next < steps {
-                self.state.save(learner.optimizer(), &[], &Cursor { step: next })?;
+                self.state.save(learner.optimizer(), &[], &Cursor { step: next, best })?;
             }
             if stop {
-                return Ok(false);
+                return Ok(Run::Stopped);
             }
         }
-        Ok(true)
+        Ok(Run::Complete { best })
+    }
+
+    fn is_measured_after(&self, done: usize, steps: usize) -> bool {
+        let every = self.settings.held_out.map_or(0, |held_out| held_out.eval_steps);
+        !self.held_out.is_empty() && (done == steps || every > 0 && done.is_multiple_of(every))
     }
 
     /// The step at which `run` would go on; an error where the phase has no such step.
@@ -132,6 +208,39 @@ impl Sft<'_> {
         self.state.check_step(step, self.settings.steps_for(self.examples.len()))?;
         Ok(step)
     }
+}
+
+/// How a phase ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Run {
+    /// With the best model on held-out examples, where there are some.
+    Complete { best: Option<Best> },
+    /// The observer broke off, and the state was saved.
+    Stopped,
+}
+
+/// Mean negative log-probability of the target tokens of some examples, in nats.
+fn mean_loss(learner: &Learner, examples: &[Example]) -> Result<f64> {
+    let logprobs = learner.values(learner.decoder(), examples, 1.0)?.logprobs;
+    Ok(-logprobs.iter().map(|lp| f64::from(*lp)).sum::<f64>() / logprobs.len().max(1) as f64)
+}
+
+/// One optimiser step on a batch; the record's step is 0.
+pub fn sft_step(learner: &mut Learner, batch: &[Example], loss_type: SftLoss, learning_rate: f64) -> Result<SftRecord> {
+    let start = Instant::now();
+    let tokens: usize = batch.iter().map(Example::targets).sum();
+    let mut loss = 0.0;
+    learner.accumulate(batch, 1.0, None, &mut |_, values| {
+        let mut slope = |logprob: &f32| {
+            let (value, slope) = loss_type.of(*logprob);
+            loss += value;
+            (slope / tokens as f64) as f32
+        };
+        Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, kl: None })
+    })?;
+    let grad_norm = learner.step(learning_rate)?;
+    let tokens_per_second = tokens as f64 / start.elapsed().as_secs_f64();
+    Ok(SftRecord { step: 0, loss: loss / tokens as f64, learning_rate, grad_norm, tokens, tokens_per_second, eval_loss: None })
 }
 
 /// Epoch after epoch, each in an order of its own, by random access.

@@ -7,6 +7,7 @@ mod environment;
 mod filters;
 mod fixture;
 mod look;
+mod lora;
 mod plan;
 mod real;
 mod recipes;

@@ -24,8 +24,16 @@ fn the_figures_of_the_tiny_recipe_are_those_worked_out_by_hand() {
     let teacher = vocab * 96 + 2 * layer + 96;
     let base = stage(&plan, "teacher/base");
     assert_eq!(base["parameters"], teacher);
-    // 1,000 steps of 32 sequences of 40 tokens at most; 16 bytes a parameter.
-    assert_eq!((&base["tokens"], &base["memory_bytes"]), (&json!(1_280_000), &json!(16 * teacher)));
+    // 1,000 steps of 32 sequences of 40 tokens at most; 16 bytes a parameter, and 4 for each number that a token has on its way: of each layer an input of 96, in
+    // attention 3 x 96 + 2 x 192 + 96, behind it 3 x 96 + 3 x 256; on the way back 3 x (192 + 96) and 9 x 256 of one layer; 8 x 96 around the head; logits.
+    let layer = 96 + (288 + 384 + 96) + (288 + 768);
+    let numbers = 2 * layer + (864 + 2304) + 768 + vocab;
+    assert_eq!((&base["tokens"], &base["memory_bytes"]), (&json!(1_280_000), &json!(16 * teacher + 4 * 1280 * numbers)));
+    let parts = &base["training_bytes"];
+    assert_eq!(
+        (&parts["weights"], &parts["optimizer"], &parts["logits"]),
+        (&json!(4 * teacher), &json!(8 * teacher), &json!(4 * 1280 * vocab))
+    );
     let traces = stage(&plan, "traces");
     // 2,000 problems, 2 attempts of 40 tokens.
     assert_eq!(traces["tokens"], 160_000);

@@ -12,7 +12,21 @@ fn help_lists_the_commands_that_exist() {
     let names: Vec<&str> = entries.filter_map(|l| l.split_whitespace().next()).collect();
     assert_eq!(
         names,
-        ["run", "init", "train-teacher", "sample", "filter", "judge", "train-student", "evaluate", "show", "verify", "doctor", "help"]
+        [
+            "run",
+            "init",
+            "train-teacher",
+            "sample",
+            "filter",
+            "judge",
+            "train-student",
+            "evaluate",
+            "show",
+            "verify",
+            "merge",
+            "doctor",
+            "help"
+        ]
     );
     for name in &names {
         place.distill(&format!("help {name}")).ok();

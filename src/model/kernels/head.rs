@@ -20,6 +20,13 @@ fn chunk_rows(v: usize, n: usize) -> usize {
 /// Numbers that are kept for the backward pass, at most: 256 MB.
 const KEEP: usize = 1 << 26;
 
+/// Numbers of the size of logits that the head holds at most over a vocabulary of `v` for `n` targets: chunks that are kept, and one that is not.
+pub fn logits_held(v: usize, n: usize) -> usize {
+    let rows = chunk_rows(v, n);
+    let kept = (KEEP / (rows * v) * rows).min(n);
+    (kept + if kept < n { rows } else { 0 }) * v
+}
+
 /// Log-probabilities of the first chunks, in order, from the forward pass to the backward pass.
 #[derive(Debug, Default)]
 pub struct Kept(Vec<Vec<f32>>);

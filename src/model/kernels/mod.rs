@@ -16,7 +16,7 @@ pub(crate) use addition::{Addition, add, add_backward, dropout};
 pub(crate) use attention::{AttentionShape, CACHE_BLOCK, Places, attention, attention_backward, attention_step, write_keys, write_values};
 use elementwise::scatter_add_rows;
 pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, swiglu, swiglu_backward};
-pub(crate) use head::{COLUMNS, Kept, Stats, token_stats, token_stats_backward};
+pub(crate) use head::{COLUMNS, Kept, Stats, logits_held, token_stats, token_stats_backward};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use panels::Panels;
 

@@ -2,12 +2,15 @@
 //!
 //! A gradient is computed only for arguments that lead to a variable, so frozen weights cost nothing in the backward pass.
 
-use super::{AdditionShape, CachePlaces, Dropout, RopeTable, kernels};
-use crate::key::Key;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, InplaceOp2, Layout, Result, Shape, Storage, Tensor};
+mod adamw;
+mod added;
+
+pub(crate) use adamw::{AdamWStep, Moments8, adamw, adamw_8bit};
+pub(super) use added::Added;
+
+use super::{CachePlaces, RopeTable, kernels};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, Layout, Result, Shape, Storage, Tensor};
 use kernels::{AttentionShape, COLUMNS, Mat, Places};
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The elements of a contiguous f32 operand.
@@ -155,83 +158,6 @@ impl CustomOp3 for Linear {
             None
         };
         Ok((dx, dw, db))
-    }
-}
-
-/// `Linear` over a frozen weight with a low-rank addition, whose factors are the second and third operand.
-pub(super) struct Added {
-    pub weight: Tensor,
-    pub bias: Option<Tensor>,
-    pub shape: Arc<AdditionShape>,
-    pub dropout: Option<Dropout>,
-}
-
-impl Added {
-    fn addition<'a>(&'a self, a: &'a [f32], b: &'a [f32]) -> kernels::Addition<'a> {
-        kernels::Addition { a, b, rank: self.shape.rank, scale: self.shape.scale, parts: &self.shape.parts }
-    }
-
-    /// The addition's inputs.
-    fn dropped<'a>(&self, x: &'a [f32], d: usize) -> Cow<'a, [f32]> {
-        self.dropout.map_or(Cow::Borrowed(x), |dropout| Cow::Owned(kernels::dropout(x, d, dropout.rate, dropout.key)))
-    }
-}
-
-impl CustomOp3 for Added {
-    fn name(&self) -> &'static str {
-        "linear with a low-rank addition"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((n, d), (o, d2)) = (l1.shape().dims2()?, self.weight.dims2()?);
-        let parts = &self.shape.parts;
-        let fits = d == d2
-            && l2.shape().dims() == [parts.len() * self.shape.rank, d]
-            && l3.shape().dims() == [parts.iter().map(|p| p.len()).sum(), self.shape.rank]
-            && parts.iter().all(|p| p.end <= o);
-        if !fits {
-            candle_core::bail!("an addition {:?} of {:?} and {:?} to a weight {o} x {d2}", self.shape, l2.shape(), l3.shape());
-        }
-        let (x, a, b) = (slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?);
-        let mut y = match &self.bias {
-            Some(bias) => with(&self.weight, |w| with(bias, |bias| Linear::forward(x, w, Some(bias), d, o)))??,
-            None => with(&self.weight, |w| Linear::forward(x, w, None, d, o))?,
-        };
-        kernels::add(&mut y, &self.dropped(x, d), self.addition(a, b));
-        output(y, (n, o))
-    }
-
-    fn bwd(&self, x: &Tensor, a: &Tensor, b: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.backward(x, a, b, dy)
-    }
-}
-
-impl Added {
-    fn backward(&self, x: &Tensor, a: &Tensor, b: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let ((n, d), o) = (x.dims2()?, self.weight.dim(0)?);
-        let gradients = |x: &[f32], a: &[f32], b: &[f32], dy: &[f32]| kernels::add_backward(&self.dropped(x, d), dy, self.addition(a, b));
-        let (dx, da, db) = with(x, |x| with(a, |a| with(b, |b| with(dy, |dy| gradients(x, a, b, dy)))))????;
-        let dx = if x.track_op() {
-            let mut dx = match self.dropout {
-                Some(dropout) => kernels::dropout(&dx, d, dropout.rate, dropout.key),
-                None => dx,
-            };
-            with(dy, |dy| {
-                with(&self.weight, |w| kernels::matmul(&mut dx, d, Mat::new(dy, n, o), Mat::new(w, o, d), 1.0, 1.0, kernels::Threads::All))
-            })??;
-            Some(tensor(dx, x)?)
-        } else {
-            None
-        };
-        Ok((dx, Some(tensor(da, a)?), Some(tensor(db, b)?)))
     }
 }
 
@@ -464,20 +390,6 @@ impl CustomOp2 for Backwards<Linear> {
     }
 }
 
-impl CustomOp3 for Backwards<Added> {
-    fn name(&self) -> &'static str {
-        "linear with a low-rank addition, backwards"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        output(vec![0.0], ())
-    }
-
-    fn bwd(&self, x: &Tensor, a: &Tensor, b: &Tensor, _: &Tensor, _: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.op.backward(x, a, b, &self.dy)
-    }
-}
-
 /// A number, 0, whose gradient for `y` is `dy`: where a backward pass begins.
 pub(super) struct From {
     pub dy: Tensor,
@@ -626,122 +538,4 @@ fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
         CpuStorage::F32(data) => Ok(&mut data[from..to]),
         _ => candle_core::bail!("an in-place operation was given a tensor that is not f32"),
     }
-}
-
-/// AdamW's step in place on a weight and its moments.
-struct Update<'a> {
-    m: &'a Tensor,
-    v: &'a Tensor,
-    numbers: kernels::AdamW,
-}
-
-impl InplaceOp2 for Update<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, grad: &CpuStorage, grad_l: &Layout) -> Result<()> {
-        let (w, g) = (slice_mut(dst, dst_l)?, slice(grad, grad_l)?);
-        // Of an in-place operation only the first operand can be written: the moments are opened by operations of their own.
-        with_mut(self.m, |m| with_mut(self.v, |v| self.numbers.step(w, m, v, g)))?
-    }
-}
-
-/// Runs `f` on the storage of a tensor, to change it in place.
-fn with_storage<R>(t: &Tensor, f: impl FnOnce(&mut CpuStorage, &Layout) -> Result<R>) -> Result<R> {
-    struct Open<F, R>(RefCell<(Option<F>, Option<R>)>);
-    impl<R, F: FnOnce(&mut CpuStorage, &Layout) -> Result<R>> InplaceOp1 for Open<F, R> {
-        fn name(&self) -> &'static str {
-            "in place"
-        }
-
-        fn cpu_fwd(&self, data: &mut CpuStorage, layout: &Layout) -> Result<()> {
-            let mut state = self.0.borrow_mut();
-            let f = state.0.take();
-            state.1 = f.map(|f| f(data, layout)).transpose()?;
-            Ok(())
-        }
-    }
-    let open = Open(RefCell::new((Some(f), None)));
-    t.inplace_op1(&open)?;
-    open.0.into_inner().1.ok_or_else(|| candle_core::Error::Msg("an in-place operation did not run".into()))
-}
-
-/// Runs `f` on the numbers of a tensor, to change them in place.
-fn with_mut<R>(t: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
-    with_storage(t, |data, layout| Ok(f(slice_mut(data, layout)?)))
-}
-
-/// Runs `f` on the bytes of a tensor of bytes, to change them in place.
-fn with_bytes<R>(t: &Tensor, f: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
-    with_storage(t, |data, layout| match (data, layout.contiguous_offsets()) {
-        (CpuStorage::U8(data), Some((from, to))) => Ok(f(&mut data[from..to])),
-        _ => candle_core::bail!("an in-place operation was given a tensor that is not of bytes in a row"),
-    })
-}
-
-/// The numbers of one AdamW step.
-pub(crate) struct AdamWStep {
-    /// From 1.
-    pub t: i32,
-    pub rate: f64,
-    pub betas: (f64, f64),
-    pub eps: f64,
-    pub weight_decay: f64,
-    /// Factor of the gradient: what clipping leaves.
-    pub scale: f64,
-}
-
-impl AdamWStep {
-    fn numbers(&self) -> kernels::AdamW {
-        kernels::AdamW {
-            betas: (self.betas.0 as f32, self.betas.1 as f32),
-            scale: self.scale as f32,
-            decay: (1.0 - self.rate * self.weight_decay) as f32,
-            rate: (self.rate / (1.0 - self.betas.0.powi(self.t))) as f32,
-            root: (1.0 - self.betas.1.powi(self.t)).sqrt() as f32,
-            eps: self.eps as f32,
-        }
-    }
-}
-
-/// AdamW's update of `weight` and its moments `m` and `v` from `gradient`, all in place and of one shape.
-pub(crate) fn adamw(weight: &Tensor, m: &Tensor, v: &Tensor, gradient: &Tensor, step: &AdamWStep) -> Result<()> {
-    weight.inplace_op2(gradient, &Update { m, v, numbers: step.numbers() })
-}
-
-/// Moments in 8 bits: codes in the shape of the weight, and the scale of each block of `kernels::MOMENT_BLOCK`.
-#[derive(Clone, Debug)]
-pub(crate) struct Moments8 {
-    pub m: Tensor,
-    /// Of the square root of the second moment.
-    pub r: Tensor,
-    pub m_scale: Tensor,
-    pub r_scale: Tensor,
-}
-
-impl Moments8 {
-    pub fn zeros(like: &Tensor) -> Result<Self> {
-        let codes = || Tensor::zeros(like.shape(), candle_core::DType::U8, like.device());
-        let blocks = like.elem_count().div_ceil(kernels::MOMENT_BLOCK);
-        let scales = || Tensor::zeros(blocks, candle_core::DType::F32, like.device());
-        Ok(Self { m: codes()?, r: codes()?, m_scale: scales()?, r_scale: scales()? })
-    }
-}
-
-/// `adamw` with moments in 8 bits, whose rounding is drawn under `key`.
-pub(crate) fn adamw_8bit(weight: &Tensor, moments: &Moments8, gradient: &Tensor, step: &AdamWStep, key: Key) -> Result<()> {
-    let numbers = step.numbers();
-    let all = |w: &mut [f32], m: &mut [u8], r: &mut [u8], m_scale: &mut [f32], r_scale: &mut [f32], g: &[f32]| {
-        numbers.step_8bit(w, kernels::Moments { m, r, m_scale, r_scale }, g, key);
-    };
-    with(gradient, |g| {
-        with_mut(weight, |w| {
-            with_bytes(&moments.m, |m| {
-                with_bytes(&moments.r, |r| {
-                    with_mut(&moments.m_scale, |m_scale| with_mut(&moments.r_scale, |r_scale| all(w, m, r, m_scale, r_scale, g)))
-                })
-            })
-        })
-    })?????
 }

@@ -35,6 +35,7 @@ fn settings() -> GrpoSettings {
         beta: 0.0,
         kl: KlEstimator::K3,
         kl_in: KlPlacement::Loss,
+        use_bias_correction_kl: false,
         reference_reset: 0,
         dynamic_sampling: 0,
         mask_truncated: false,
@@ -344,6 +345,76 @@ fn seeds_are_the_derivatives_of_the_reported_loss() {
                 }
             }
             assert!(compared > 20, "{compared}");
+        }
+    }
+}
+
+/// Both updates on one batch of TRL's GRPOTrainer: `benches/peer/trl_goldens.py` made the numbers.
+#[test]
+fn losses_and_gradients_are_those_of_trl() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("trl.json")).unwrap()).unwrap();
+    let golden = &golden["grpo"];
+    let start = crate::model::load(&folder.join("qwen2"), &Device::Cpu).unwrap();
+    let reference = start.snapshot_scaled(1.05).unwrap();
+    let like = train(&GrpoSettings { steps: 1, ..settings() }, RewardPreset::Tiny).batches.remove(0).judged.remove(0);
+    let ids = |row: &serde_json::Value| serde_json::from_value::<Vec<u32>>(row.clone()).unwrap();
+    let rows = |key: &str| golden[key].as_array().unwrap().iter().map(ids).collect::<Vec<_>>();
+    let judged = rows("prompts").into_iter().zip(rows("completions")).map(|(prompt, tokens)| {
+        let logprobs = vec![0.0; tokens.len()];
+        Judged { prompt, completion: crate::trace::Completion { tokens, logprobs, ..like.completion.clone() }, ..like.clone() }
+    });
+    let advantages = serde_json::from_value(golden["advantages"].clone()).unwrap();
+    let batch = Batch { judged: judged.collect(), advantages, wasted: Vec::new() };
+    let f = |value: &serde_json::Value| value.as_f64().unwrap();
+    let rollout = Rollout {
+        text: None,
+        prompt: PromptStyle::Plain,
+        params: SamplingParams::at(f(&golden["temperature"]) as f32, golden["max_completion_length"].as_u64().unwrap() as usize),
+        verifier: Rules::new(Extraction::Flexible),
+        reward: RewardPreset::Tiny,
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let state = State::new(temporary.path().join("state"));
+    let cases = golden["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        for updates in [1, 2] {
+            let settings = GrpoSettings {
+                loss_type: serde_json::from_value(case["loss_type"].clone()).unwrap(),
+                beta: f(&case["beta"]),
+                use_bias_correction_kl: case["use_bias_correction_kl"].as_bool().unwrap(),
+                epsilon: f(&golden["epsilon"]),
+                epsilon_high: f(&golden["epsilon_high"]),
+                learning_rate: f(&case["learning_rate"]),
+                num_generations: 4,
+                num_iterations: updates,
+                ..settings()
+            };
+            for recompute in [false, true] {
+                let batching = Batching { micro_batch_tokens: 1000, recompute: Some(recompute) };
+                let mut learner = Learner::new(&start, settings.optimizer(), batching).unwrap();
+                let problem = |_| unreachable!("nothing is sampled");
+                let grpo = Grpo {
+                    settings: &settings,
+                    rollout: &rollout,
+                    problem: &problem,
+                    key: Key::new(1, "trl"),
+                    state: &state,
+                    save_steps: 1,
+                    opinions: None,
+                };
+                let mut record = StepRecord::default();
+                grpo.update(&mut learner, Some(&reference).filter(|_| settings.beta > 0.0), &batch, &mut record).unwrap();
+                let norm = f(&case["grad_norms"][updates - 1]);
+                let (found, found_norm) = (record.loss.unwrap(), record.grad_norm.unwrap());
+                // Without KL and with ratios of 1 TRL's loss is a difference of sums that cancel: absolute where it is small.
+                assert!((found - f(&case["loss"])).abs() < 1e-4 * f(&case["loss"]).abs().max(0.01), "{case}: loss {found}");
+                assert!(
+                    (found_norm / norm - 1.0).abs() < if updates == 1 { 1e-4 } else { 2e-3 },
+                    "{case}: update {updates}, norm {found_norm}"
+                );
+            }
         }
     }
 }

@@ -1,0 +1,45 @@
+//! `[execution]`: keys that change how fast a run is, not what comes out of it.
+
+use super::Execution;
+use super::table::Table;
+
+pub(super) fn default() -> Execution {
+    Execution {
+        slots: 128,
+        micro_batch_tokens: 4096,
+        recompute: None,
+        requests: 32,
+        request_seconds: 1800,
+        patience_seconds: 300,
+        save_steps: 100,
+        grpo_save_steps: 20,
+    }
+}
+
+pub(super) fn read(t: &mut Table) -> Execution {
+    let d = default();
+    let execution = Execution {
+        slots: t.or("slots", d.slots),
+        micro_batch_tokens: t.or("micro_batch_tokens", d.micro_batch_tokens),
+        recompute: t.optional("recompute"),
+        requests: t.optional("requests").unwrap_or(d.requests),
+        request_seconds: t.optional("request_seconds").unwrap_or(d.request_seconds),
+        patience_seconds: t.optional("patience_seconds").unwrap_or(d.patience_seconds),
+        save_steps: t.or("save_steps", d.save_steps),
+        grpo_save_steps: t.or("grpo_save_steps", d.grpo_save_steps),
+    };
+    for (key, value) in [
+        ("slots", execution.slots),
+        ("micro_batch_tokens", execution.micro_batch_tokens),
+        ("save_steps", execution.save_steps),
+        ("grpo_save_steps", execution.grpo_save_steps),
+    ] {
+        t.check(key, value > 0, "at least 1", value);
+    }
+    let (requests, seconds) = (execution.requests, [execution.request_seconds, execution.patience_seconds]);
+    t.check("requests", (1..=1024).contains(&requests), "from 1 to 1024", requests);
+    for (key, value) in ["request_seconds", "patience_seconds"].into_iter().zip(seconds) {
+        t.check(key, (1..=604_800).contains(&value), "from 1 to 604800, a week", value);
+    }
+    execution
+}
