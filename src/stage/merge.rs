@@ -36,7 +36,12 @@ pub fn merge(ask: &Ask) -> Result<String> {
         () if !model::is_adapter(&folder) => {
             Err(anyhow!("{} holds no adapter (adapter_config.json): there is nothing to merge", folder.display()))
         }
-        () if out.exists() && !is_empty(out) && !ask.force => Err(anyhow!("{} is there already; --force replaces it", out.display())),
+        () if !out.exists() || is_empty(out) => Ok(()),
+        () if !ask.force => Err(anyhow!("{} is there already; --force replaces it", out.display())),
+        // What is replaced is gone: a phase's folder, a run or anything else is not.
+        () if !out.join("config.json").is_file() || out.join("DONE").exists() => {
+            Err(anyhow!("{} holds something else than a merged model, which --force does not replace; choose another --out", out.display()))
+        }
         () => Ok(()),
     })?;
     let loaded = config(models::open_folder(&folder, None, 0))?;

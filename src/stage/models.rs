@@ -34,7 +34,7 @@ pub struct Loaded {
     pub name: String,
 }
 
-/// The model that an adapter's folder adds to: where it is, and its name in the adapter's configuration.
+/// The folder of the model that an adapter's folder adds to; `None` of a whole model.
 ///
 /// # Errors
 /// Where it is neither here nor to be fetched.

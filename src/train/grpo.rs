@@ -66,7 +66,7 @@ pub struct GrpoSettings {
     pub kl: KlEstimator,
     pub kl_in: KlPlacement,
     /// Multiplies the KL in the loss by the ratio (1 in value at the first update, with a derivative), which makes the gradient of k3 that of KL(policy || reference)
-    /// without bias; DeepSeek-V3.2, and TRL's default since 1.0. R1 and most published settings go without.
+    /// without bias; DeepSeek-V3.2, and TRL's default as of 1.16. R1 and most published settings go without.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub use_bias_correction_kl: bool,
     /// The reference becomes the current policy every so many steps; 0 never.

@@ -89,6 +89,9 @@ fn an_adapter_is_trained_continued_evaluated_and_resumed_to_the_same_bytes() {
     assert!(refused.stderr.contains("merged holds no adapter (adapter_config.json): there is nothing to merge"), "{refused:?}");
     let refused = place.distill("merge whole --out merged").exits(78);
     assert!(refused.stderr.contains("merged is there already; --force replaces it"), "{refused:?}");
+    let refused = place.distill("merge whole --out run --force").exits(78);
+    assert!(refused.stderr.contains("run holds something else than a merged model, which --force does not replace"), "{refused:?}");
+    place.distill("merge whole --out merged --force").ok();
     place.distill("merge whole").exits(78);
 
     // What was trained serves as a model anywhere, and a base that is gone is named.
