@@ -34,7 +34,7 @@ const SETTINGS: AdamWSettings =
 /// Cross-entropy, and the optimiser's step; seconds until the gradients were there.
 fn step(learner: &mut Learner, examples: &[Example]) -> f64 {
     let begin = Instant::now();
-    let mut seeds = |_, values: Values| {
+    let mut seeds = |_: &[usize], values: Values| {
         let n = values.logprobs.len();
         Ok(Seeds { logprobs: vec![-1.0 / n as f32; n], entropy: None, kl: None })
     };

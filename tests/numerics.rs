@@ -471,8 +471,9 @@ fn micro_batches_do_not_change_the_update() {
     let trained = |micro_batch_tokens: usize| {
         let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0, optim: Optim::Adamw };
         let mut learner = Learner::new(&decoder, settings, Batching { micro_batch_tokens, recompute: None }).unwrap();
-        let mut seeds =
-            |_, v: distill::train::Values| Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; v.logprobs.len()], entropy: None, kl: None });
+        let mut seeds = |_: &[usize], v: distill::train::Values| {
+            Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; v.logprobs.len()], entropy: None, kl: None })
+        };
         learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();
         let norm = learner.step(1e-3).unwrap();
         (norm, learner.decoder().clone())

@@ -16,7 +16,7 @@ mod value;
 pub use classes::{Change, Class, changes};
 pub use draft::{Draft, check_pair};
 pub use judged::JudgeSettings;
-pub use phases::{Grpo, Method, Phase, Sft};
+pub use phases::{DataPart, Grpo, Method, Phase, Sft, TooLong};
 pub use served::ServedModel;
 
 use crate::filter::FilterSettings;

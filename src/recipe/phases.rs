@@ -6,6 +6,8 @@ use crate::rollout::PromptStyle;
 use crate::train::advantage::Advantage;
 use crate::train::objective::{KlEstimator, KlPlacement, LossType};
 use crate::train::{Decay, GrpoSettings, OverlongPenalty, SftSettings};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// One training.
 #[derive(Clone, Debug)]
@@ -22,9 +24,58 @@ pub enum Method {
 
 #[derive(Clone, Debug)]
 pub struct Sft {
-    /// `corpus`, `cold-start`, or a folder of shards.
-    pub data: String,
+    /// At least one.
+    pub data: Vec<DataPart>,
+    pub too_long: TooLong,
     pub settings: SftSettings,
+}
+
+impl Sft {
+    /// What is learnt from, in words.
+    pub fn sources(&self) -> String {
+        let name = |part: &DataPart| if part.weight == 1.0 { part.from.clone() } else { format!("{} x {}", part.weight, part.from) };
+        self.data.iter().map(name).collect::<Vec<_>>().join(" + ")
+    }
+
+    fn uses(&self, from: &str) -> bool {
+        self.data.iter().any(|part| part.from == from)
+    }
+}
+
+/// One of the corpora of an SFT phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPart {
+    /// `corpus`, `cold-start`, or shards or a JSONL file of traces or chats.
+    pub from: String,
+    /// How often an epoch goes through it.
+    #[serde(default = "DataPart::once")]
+    pub weight: f64,
+}
+
+impl DataPart {
+    pub const CORPUS: &str = "corpus";
+    pub const COLD_START: &str = "cold-start";
+
+    fn once() -> f64 {
+        1.0
+    }
+
+    /// Where it is read from, if it is not made by the run.
+    pub fn place(&self) -> Option<&Path> {
+        (![Self::CORPUS, Self::COLD_START].contains(&self.from.as_str())).then(|| Path::new(&self.from))
+    }
+}
+
+/// What becomes of rows beyond `max_length`; none is ever cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLong {
+    /// They are left out, counted, and said.
+    #[default]
+    Drop,
+    /// One is enough for the phase not to begin.
+    Refuse,
 }
 
 #[derive(Clone, Debug)]
@@ -38,11 +89,11 @@ pub struct Grpo {
 
 impl Phase {
     pub fn uses_cold_start(&self) -> bool {
-        matches!(&self.method, Method::Sft(sft) if sft.data == "cold-start")
+        matches!(&self.method, Method::Sft(sft) if sft.uses(DataPart::COLD_START))
     }
 
     pub fn uses_corpus(&self) -> bool {
-        matches!(&self.method, Method::Sft(sft) if sft.data == "corpus")
+        matches!(&self.method, Method::Sft(sft) if sft.uses(DataPart::CORPUS))
     }
 
     pub fn is_grpo(&self) -> bool {
@@ -105,7 +156,25 @@ fn read_sft(t: &mut Table) -> Sft {
     let alpha = settings.neftune_noise_alpha;
     t.check("neftune_noise_alpha", alpha.is_none_or(|alpha| alpha > 0.0), "more than 0; leave it out for none", alpha.unwrap_or_default());
     check_optimizer(t, settings.adam_beta1, settings.adam_beta2, settings.weight_decay, settings.max_grad_norm);
-    Sft { data: t.or("data", "corpus".to_owned()), settings }
+    Sft { data: read_data(t), too_long: t.optional("too_long").unwrap_or_default(), settings }
+}
+
+/// One name, or a list of tables with weights.
+fn read_data(t: &mut Table) -> Vec<DataPart> {
+    let one = |from: String| vec![DataPart { from, weight: 1.0 }];
+    if !t.has_list("data") {
+        return one(t.or("data", DataPart::CORPUS.to_owned()));
+    }
+    let parts: Vec<DataPart> = t.optional("data").unwrap_or_else(|| one(String::new()));
+    t.check("data", !parts.is_empty(), "at least one of { from = \"…\" }", "none");
+    for (i, part) in parts.iter().enumerate() {
+        let is_fine = part.weight > 0.0 && part.weight <= 1000.0;
+        t.check(&format!("data[{i}].weight"), is_fine, "above 0 and at most 1000", part.weight);
+        if parts[..i].iter().any(|before| before.from == part.from) {
+            t.problem(format!("{}: {:?} is there twice; give it one weight", t.path(&format!("data[{i}].from")), part.from));
+        }
+    }
+    parts
 }
 
 fn check_optimizer(t: &Table, beta1: f64, beta2: f64, weight_decay: f64, max_grad_norm: f64) {

@@ -89,6 +89,11 @@ impl Table {
         self.left.contains_key(key)
     }
 
+    /// Whether `key` is given, not read yet, and a list.
+    pub fn has_list(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(Value::is_array)
+    }
+
     /// The value of `key`; `None` where it is absent or of the wrong type, which is a problem.
     pub fn optional<T: DeserializeOwned + Serialize>(&mut self, key: &'static str) -> Option<T> {
         self.asked.push(key);

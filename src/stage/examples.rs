@@ -1,25 +1,185 @@
-//! What an SFT phase learns from, as training rows: traces of a folder or file, or the demonstrations of a cold start.
+//! What an SFT phase learns from, as training rows: the corpus, traces of a folder or file, the demonstrations of a cold start, or several of these with weights.
 //!
-//! Which traces a phase takes, and which rows are too long for it, is the phase's matter.
+//! In which order they are gone through is the training's matter.
 
-use super::run::Run;
+use super::filter;
+use super::run::{Run, config};
+use super::sample;
 use crate::key::Key;
 use crate::model::text::Text;
 use crate::problem::Language;
+use crate::publish;
+use crate::recipe::{DataPart, Sft, TooLong};
 use crate::rollout::{PromptStyle, Rendered, render_messages};
 use crate::shard::{Manifest, traces};
 use crate::tasks::arithmetic::{self, Expression};
 use crate::tasks::{self, countdown_start};
 use crate::trace::{FinishReason, Message, Trace};
-use crate::train::Example;
-use anyhow::{Context, Result, ensure};
+use crate::train::{Example, Part};
+use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
+use serde_json::{Value, json};
 use std::path::Path;
 
+/// What stands where a phase's data says `corpus`.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Corpus {
+    Filtered,
+    /// As many of the teacher's traces as the corpus has, drawn before the filter.
+    Unfiltered,
+}
+
+/// Where the rows of one phase come from.
+pub(super) struct Corpora<'a> {
+    pub run: &'a Run,
+    /// For messages.
+    pub stage: &'a str,
+    pub corpus: Corpus,
+    /// Tokens of a row at most.
+    pub limit: usize,
+}
+
+/// Rows of an SFT phase.
+pub(super) struct Rows {
+    /// To train on, those of all parts end to end.
+    pub examples: Vec<Example>,
+    pub parts: Vec<Part>,
+    /// Of all parts.
+    pub held_out: Vec<Example>,
+    /// For the phase's `DONE`.
+    pub counts: Value,
+}
+
+impl Corpora<'_> {
+    /// Reads what a phase learns from and what it measures itself on.
+    pub fn read(&self, phase: &Sft, text: &Text) -> Result<Rows> {
+        let mut rows = Rows { examples: Vec::new(), parts: Vec::new(), held_out: Vec::new(), counts: json!({}) };
+        let (mut too_long, mut of_parts) = (0, Vec::new());
+        for part in &phase.data {
+            let share = phase.settings.held_out.map_or(0.0, |held_out| held_out.share);
+            let read = self.part(part, text, share)?;
+            too_long += read.too_long.len();
+            let left_out = self.left_out(&read.too_long);
+            if !read.too_long.is_empty() && phase.too_long == TooLong::Refuse {
+                return config(Err(anyhow!(
+                    "{}: {left_out}, and too_long is \"refuse\"; raise max_length, drop them by [filter] length, or set too_long = \"drop\"",
+                    self.stage
+                )));
+            }
+            if !read.too_long.is_empty() {
+                self.run.ui.say(&format!("{}: {left_out} and are left out, not cut", self.stage));
+            }
+            let targets: usize = read.examples.iter().map(Example::targets).sum();
+            of_parts.push(json!({
+                "from": part.from, "weight": part.weight, "examples": read.examples.len(), "too_long": read.too_long.len(), "target_tokens": targets,
+            }));
+            rows.parts.push(Part { rows: read.examples.len(), weight: part.weight });
+            rows.examples.extend(read.examples);
+            rows.held_out.extend(read.held_out);
+        }
+        ensure!(
+            !rows.examples.is_empty(),
+            "{}: {}",
+            self.stage,
+            match too_long {
+                0 => "there is nothing to train on: no trace is left (distill show lists why each was dropped)".to_owned(),
+                n => format!("every one of {n} traces is longer than {} tokens (max_length)", self.limit),
+            }
+        );
+        let share = phase.settings.held_out.map_or(0.0, |held_out| held_out.share);
+        config(if share > 0.0 && rows.held_out.is_empty() {
+            Err(anyhow!("{}: held_out.share {share} of these problems is none at all; take more, or leave held_out out", self.stage))
+        } else {
+            Ok(())
+        })?;
+        let targets: usize = rows.examples.iter().map(Example::targets).sum();
+        rows.counts = json!({"examples": rows.examples.len(), "too_long": too_long, "target_tokens": targets});
+        if of_parts.len() > 1 {
+            rows.counts["mixture"] = of_parts.into();
+        }
+        Ok(rows)
+    }
+
+    fn left_out(&self, too_long: &[(String, usize)]) -> String {
+        let longest = too_long.iter().max_by_key(|(_, tokens)| *tokens);
+        let which = longest.map_or(String::new(), |(name, tokens)| format!(" (the longest is {name} with {tokens})"));
+        format!("{} traces are longer than {} tokens{which}", too_long.len(), self.limit)
+    }
+
+    fn part(&self, part: &DataPart, text: &Text, share: f64) -> Result<PartRows> {
+        let demonstrations = self.demonstrations(part)?;
+        let examples = demonstrations
+            .par_iter()
+            .map(|demonstration| demonstration.example(text).with_context(|| format!("trace {}", demonstration.name)))
+            .collect::<Result<Vec<_>>>()
+            .with_context(|| format!("cannot make training rows for {}", self.stage))?;
+        let key = Key::new(self.run.seed(), "held out");
+        let is_held_out = |problem: &str| share > 0.0 && key.name(problem).stream().unit() < share;
+        let mut rows = PartRows::default();
+        for (example, demonstration) in examples.into_iter().zip(&demonstrations) {
+            if example.tokens.len() > self.limit {
+                rows.too_long.push((demonstration.name.clone(), example.tokens.len()));
+            } else if is_held_out(demonstration.problem()) {
+                rows.held_out.push(example);
+            } else {
+                rows.examples.push(example);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn demonstrations(&self, part: &DataPart) -> Result<Vec<Demonstration>> {
+        let run = self.run;
+        match part.place() {
+            Some(place) => demonstrations(place),
+            None if part.from == DataPart::COLD_START => cold_start(run),
+            None if self.corpus == Corpus::Filtered => demonstrations(&run.folder(filter::FOLDER)),
+            None => {
+                let count = Manifest::load(run.folder(filter::FOLDER))?.rows as usize;
+                let mut all = demonstrations(&run.folder(sample::FOLDER))?;
+                Key::new(run.seed(), "unfiltered").stream().shuffle(&mut all);
+                all.truncate(count);
+                Ok(all)
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct PartRows {
+    examples: Vec<Example>,
+    held_out: Vec<Example>,
+    /// Names and lengths.
+    too_long: Vec<(String, usize)>,
+}
+
+/// What the rows of a phase follow from, for its inputs.
+pub(super) fn identity(run: &Run, phase: &Sft, corpus: Corpus) -> Result<Value> {
+    let of = |part: &DataPart| -> Result<Value> {
+        Ok(match part.place() {
+            Some(place) if place.is_dir() => json!({"folder": Manifest::load(place)?.hash()?}),
+            Some(file) => json!({"folder": publish::sha256_file(file)?}),
+            None if part.from == DataPart::COLD_START => {
+                let cold_start = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
+                json!({"cold_start": cold_start.corruption, "traces": cold_start.traces})
+            }
+            None if corpus == Corpus::Filtered => json!({"corpus": Manifest::load(run.folder(filter::FOLDER))?.hash()?}),
+            None => json!({
+                "traces": Manifest::load(run.folder(sample::FOLDER))?.hash()?,
+                "count": Manifest::load(run.folder(filter::FOLDER))?.rows,
+            }),
+        })
+    };
+    match &phase.data[..] {
+        [one] if one.weight == 1.0 => of(one),
+        parts => parts.iter().map(|part| Ok(json!({"of": of(part)?, "weight": part.weight}))).collect(),
+    }
+}
+
 /// What was said, in which style, and what was answered.
-pub(super) struct Demonstration {
+struct Demonstration {
     /// Of the trace, for errors.
-    pub(super) name: String,
+    name: String,
     said: Vec<Message>,
     style: PromptStyle,
     response: String,
@@ -29,7 +189,7 @@ pub(super) struct Demonstration {
 
 impl Demonstration {
     /// The problem that was answered, by the trace's id.
-    pub(super) fn problem(&self) -> &str {
+    fn problem(&self) -> &str {
         self.name.rsplit_once('#').map_or(&self.name, |(problem, _)| problem)
     }
 
@@ -41,7 +201,7 @@ impl Demonstration {
     ///
     /// The prompt is rendered as sampling renders it. The assistant's turn never goes through the template: R1's own deletes think text.
     /// A response without a token to learn is an error.
-    pub(super) fn example(&self, text: &Text) -> Result<Example> {
+    fn example(&self, text: &Text) -> Result<Example> {
         let Rendered { mut tokens, prefill, .. } = render_messages(text, self.style, &self.said)?;
         let rest = self.response.strip_prefix(&prefill).or_else(|| self.response.strip_prefix(prefill.trim_end()));
         let completion = tokens.len();
@@ -58,7 +218,7 @@ impl Demonstration {
 }
 
 /// The traces of a folder or file as they are learnt from: everything said before the last answer, in the style that its source was prompted in.
-pub(super) fn demonstrations(place: &Path) -> Result<Vec<Demonstration>> {
+fn demonstrations(place: &Path) -> Result<Vec<Demonstration>> {
     let sources = if place.is_dir() { Manifest::load(place)?.sources } else { Vec::new() };
     let style = |trace: &Trace| {
         let prompt = sources.get(trace.source).map(|source| source.sampling["prompt"].clone()).filter(|p| !p.is_null());
@@ -84,7 +244,7 @@ pub(super) fn demonstrations(place: &Path) -> Result<Vec<Demonstration>> {
 }
 
 /// The demonstrations of a cold start, the same for teacher and student.
-pub(super) fn cold_start(run: &Run) -> Result<Vec<Demonstration>> {
+fn cold_start(run: &Run) -> Result<Vec<Demonstration>> {
     let settings = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
     let key = Key::new(run.seed(), "cold-start");
     (0..settings.traces as u64)

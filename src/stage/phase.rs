@@ -7,13 +7,11 @@ mod rollouts;
 mod watch;
 
 use super::collect::{capacity, slots};
-use super::examples::{Demonstration, cold_start, demonstrations};
-use super::filter;
+use super::examples::{self, Corpus, Rows};
 use super::models::{self, Loaded, Origin};
 use super::problems::ProblemSet;
 use super::rules::{add_identity, rules};
 use super::run::{Interrupted, Run, Status};
-use super::sample;
 use super::speaker;
 use crate::judge::{Case, Cost, Judge, Opinion};
 use crate::key::Key;
@@ -26,23 +24,18 @@ use crate::report::text::size;
 use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, Sampler, SamplingParams};
-use crate::shard::Manifest;
 use crate::train::memory::Setup;
-use crate::train::{AskOpinions, Batching, Best, Example, Grpo, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State};
-use anyhow::{Context, Result, bail, ensure};
-use rayon::prelude::*;
+use crate::train::{AskOpinions, Batching, Best, Grpo, LEAST_TOKENS, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State};
+use anyhow::{Context, Result, bail};
 use rollouts::{Keeper, Rollouts};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use watch::Watch;
-
-/// Tokens of a micro-batch below which it is not made smaller to fit: what is left by then is not its share.
-const LEAST_TOKENS: usize = 256;
 
 /// Trains the teacher.
 pub fn teacher(run: &Run) -> Result<()> {
@@ -60,10 +53,10 @@ pub fn controls(run: &Run) -> Result<()> {
     for control in &run.recipe.controls {
         let phase = model.phases.iter().find(|p| p.uses_corpus()).context("a control needs a student phase on the corpus to copy")?;
         let origin = before_corpus(run, model)?.context("a control needs the student before its corpus phase")?;
-        let data = match control.data {
-            ControlData::Unfiltered => Data::Unfiltered,
+        let corpus = match control.data {
+            ControlData::Unfiltered => Corpus::Unfiltered,
         };
-        Job { run, stage: format!("controls/{}", control.name), role: "student", model, origin, phase, data }.run()?;
+        Job { run, stage: format!("controls/{}", control.name), role: "student", model, origin, phase, corpus }.run()?;
     }
     Ok(())
 }
@@ -82,27 +75,12 @@ fn phases(run: &Run, model: &Model, role: &'static str) -> Result<()> {
     let mut origin = models::origin(run, model)?;
     for phase in &model.phases {
         run.check_interrupt()?;
-        let data = match &phase.method {
-            Method::Sft(sft) if sft.data == "corpus" => Data::Corpus,
-            Method::Sft(sft) if sft.data == "cold-start" => Data::ColdStart,
-            Method::Sft(sft) => Data::Folder(PathBuf::from(&sft.data)),
-            Method::Grpo(_) => Data::Problems,
-        };
         let stage = format!("{role}/{}", phase.name);
         let folder = run.folder(&stage);
-        Job { run, stage, role, model, origin, phase, data }.run()?;
+        Job { run, stage, role, model, origin, phase, corpus: Corpus::Filtered }.run()?;
         origin = Origin::Folder(folder);
     }
     Ok(())
-}
-
-/// What a phase learns from.
-enum Data {
-    Corpus,
-    ColdStart,
-    Unfiltered,
-    Folder(PathBuf),
-    Problems,
 }
 
 /// One phase to be trained.
@@ -113,7 +91,8 @@ struct Job<'a> {
     model: &'a Model,
     origin: Origin,
     phase: &'a Phase,
-    data: Data,
+    /// What it learns from where its data says "corpus".
+    corpus: Corpus,
 }
 
 impl Job<'_> {
@@ -240,18 +219,9 @@ impl Job<'_> {
     /// Everything that the phase's result follows from.
     fn inputs(&self) -> Result<Value> {
         let run = self.run;
-        let data = match &self.data {
-            Data::Corpus => json!({"corpus": Manifest::load(run.folder(filter::FOLDER))?.hash()?}),
-            Data::Unfiltered => json!({
-                "traces": Manifest::load(run.folder(sample::FOLDER))?.hash()?,
-                "count": Manifest::load(run.folder(filter::FOLDER))?.rows,
-            }),
-            Data::ColdStart => {
-                let cold_start = run.recipe.cold_start.as_ref().context("[cold_start] is missing")?;
-                json!({"cold_start": cold_start.corruption, "traces": cold_start.traces})
-            }
-            Data::Folder(folder) => json!({"folder": data_hash(folder)?}),
-            Data::Problems => {
+        let data = match &self.phase.method {
+            Method::Sft(sft) => examples::identity(run, sft, self.corpus)?,
+            Method::Grpo(_) => {
                 let problems = ProblemSet::training(run, &self.stage)?;
                 let mut data = json!({"problems": problems.identity(), "extraction": run.recipe.problems.extraction});
                 if let ProblemSet::Fixed { problems, .. } = &problems {
@@ -290,23 +260,19 @@ impl Job<'_> {
     }
 
     fn sft(&self, phase: &SftPhase, learner: &mut Learner, text: &Arc<Text>, state: &State, limit: usize) -> Result<Value> {
-        let Examples { examples, held_out, too_long } = self.examples(phase, text, limit)?;
-        if too_long > 0 {
-            self.run.ui.say(&format!("{}: {too_long} traces are longer than {limit} tokens and are left out, not cut", self.stage));
-        }
-        ensure!(
-            too_long == 0 || !examples.is_empty(),
-            "{}: every one of {too_long} traces is longer than {limit} tokens (max_length)",
-            self.stage
-        );
-        ensure!(
-            !examples.is_empty(),
-            "{}: there is nothing to train on: no trace is left (distill show lists why each was dropped)",
-            self.stage
-        );
-        let steps = phase.settings.steps_for(examples.len());
+        let corpora = examples::Corpora { run: self.run, stage: &self.stage, corpus: self.corpus, limit };
+        let Rows { examples, parts, held_out, counts: corpora } = corpora.read(phase, text)?;
         let save_steps = self.run.recipe.execution.save_steps;
-        let sft = Sft { settings: &phase.settings, examples: &examples, held_out: &held_out, key: self.key("order"), state, save_steps };
+        let sft = Sft {
+            settings: &phase.settings,
+            examples: &examples,
+            parts: &parts,
+            held_out: &held_out,
+            key: self.key("order"),
+            state,
+            save_steps,
+        };
+        let steps = sft.steps();
         let resume = sft.resume_step()?;
         let watch = Watch::open(self, learner, text, (steps, save_steps), resume)?;
         // What the phase may end with is written as it is; what is only kept, at half the size.
@@ -316,8 +282,8 @@ impl Job<'_> {
         let ended = sft.run(learner, &mut observer)?;
         observer.watch.bar.finish_and_clear();
         let SftRun::Complete { best } = ended else { bail!(Interrupted) };
-        let targets: usize = examples.iter().map(Example::targets).sum();
-        let mut counts = json!({"examples": examples.len(), "too_long": too_long, "target_tokens": targets, "steps": steps});
+        let mut counts = corpora;
+        counts["steps"] = steps.into();
         if let Some(best) = best {
             counts["held_out"] = held_out.len().into();
             counts["best"] = json!({"steps": best.steps, "loss": best.loss, "loaded": load_best && best.steps < steps});
@@ -381,54 +347,6 @@ impl Job<'_> {
         }
         Ok(counts)
     }
-
-    /// What an SFT phase learns from and measures itself on.
-    fn examples(&self, phase: &SftPhase, text: &Arc<Text>, limit: usize) -> Result<Examples> {
-        let run = self.run;
-        let demonstrations = match &self.data {
-            Data::Corpus => demonstrations(&run.folder(filter::FOLDER))?,
-            Data::Folder(folder) => demonstrations(folder)?,
-            Data::Unfiltered => {
-                let count = Manifest::load(run.folder(filter::FOLDER))?.rows as usize;
-                let mut all = demonstrations(&run.folder(sample::FOLDER))?;
-                Key::new(run.seed(), "unfiltered").stream().shuffle(&mut all);
-                all.truncate(count);
-                all
-            }
-            Data::ColdStart => cold_start(run)?,
-            Data::Problems => bail!("a GRPO phase has no examples"),
-        };
-        let examples = demonstrations
-            .par_iter()
-            .map(|demonstration| demonstration.example(text).with_context(|| format!("trace {}", demonstration.name)))
-            .collect::<Result<Vec<_>>>()
-            .with_context(|| format!("cannot make training rows for {}", self.stage))?;
-        let key = Key::new(run.seed(), "held out");
-        let share = phase.settings.held_out.map_or(0.0, |held_out| held_out.share);
-        let is_held_out = |demonstration: &Demonstration| share > 0.0 && key.name(demonstration.problem()).stream().unit() < share;
-        let all = examples.len();
-        let fitting = examples.into_iter().zip(&demonstrations).filter(|(example, _)| example.tokens.len() <= limit);
-        let (held_out, examples): (Vec<_>, Vec<_>) = fitting.partition(|(_, demonstration)| is_held_out(demonstration));
-        let too_long = all - examples.len() - held_out.len();
-        super::run::config(if share > 0.0 && held_out.is_empty() {
-            Err(anyhow::anyhow!(
-                "{}: held_out.share {share} of these problems is none at all; take more, or leave held_out out",
-                self.stage
-            ))
-        } else {
-            Ok(())
-        })?;
-        let alone = |pairs: Vec<(Example, &Demonstration)>| pairs.into_iter().map(|(example, _)| example).collect();
-        Ok(Examples { examples: alone(examples), held_out: alone(held_out), too_long })
-    }
-}
-
-/// Rows of an SFT phase.
-struct Examples {
-    examples: Vec<Example>,
-    held_out: Vec<Example>,
-    /// Left out for their length.
-    too_long: usize,
 }
 
 /// Folder in a phase's of the model with the lowest loss on held-out examples.
@@ -467,10 +385,6 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
         publish::file_with(to.join(name), |out| Ok(std::io::copy(&mut file, out)?))?;
     }
     Ok(())
-}
-
-fn data_hash(path: &Path) -> Result<String> {
-    if path.is_dir() { Manifest::load(path)?.hash() } else { publish::sha256_file(path) }
 }
 
 /// The judge of a phase on problems that no rule can check.

@@ -8,15 +8,15 @@ use super::{evaluate, filter, sample, show};
 use crate::hub;
 use crate::model::{Config, KvCache, LoraSettings, text::Text};
 use crate::publish;
-use crate::recipe::{EvaluationTask, Grpo, Method, Model, Recipe, Sft};
+use crate::recipe::{DataPart, EvaluationTask, Grpo, Method, Model, Recipe, Sft};
 use crate::report::text::{self, size, thousands};
 use crate::shard::Manifest;
 use crate::tasks::{Loaded, Task};
-use crate::train::Optim;
 use crate::train::memory::{Memory, Setup};
+use crate::train::{Optim, Part};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Bytes of a sampled token on disk: text, id and log-probability, compressed; 2.9 to 4.7 in the shards of a run of the tiny recipe.
@@ -188,8 +188,9 @@ impl Files {
             });
         }
         for phase in recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases) {
-            if let Some(folder) = folder_of(&phase.method).filter(|folder| trains && !folder.exists()) {
-                files.missing.push(format!("{} (data of phase {})", folder.display(), phase.name));
+            let Method::Sft(sft) = &phase.method else { continue };
+            for place in sft.data.iter().filter_map(DataPart::place).filter(|place| trains && !place.exists()) {
+                files.missing.push(format!("{} (data of phase {})", place.display(), phase.name));
             }
         }
         files
@@ -215,14 +216,6 @@ impl Files {
                 None
             }
         }
-    }
-}
-
-/// Shards that a phase names itself.
-fn folder_of(method: &Method) -> Option<PathBuf> {
-    match method {
-        Method::Sft(sft) if !["corpus", "cold-start"].contains(&sft.data.as_str()) => Some(PathBuf::from(&sft.data)),
-        _ => None,
     }
 }
 
@@ -389,7 +382,7 @@ impl Plan<'_> {
         let length = if s.steps > 0 { format!("{} steps", thousands(s.steps)) } else { format!("{} epochs", s.epochs) };
         let rows = if s.steps > 0 { Some(s.steps * s.batch_size) } else { self.rows(sft).map(|n| (s.epochs * n as f64).round() as usize) };
         Stage {
-            what: format!("sft on {}, {length}, {} sequences each", sft.data, s.batch_size),
+            what: format!("sft on {}, {length}, {} sequences each", sft.sources(), s.batch_size),
             // A sequence is at most as long as an attempt.
             tokens: rows.map(|rows| rows * self.recipe.sample.params.max_tokens),
             memory: training.map(|t| t.total()),
@@ -400,14 +393,16 @@ impl Plan<'_> {
         }
     }
 
-    /// Traces that an SFT phase learns from, at most.
+    /// Traces that an epoch of an SFT phase learns from, at most.
     fn rows(&self, sft: &Sft) -> Option<usize> {
         let rows = |folder: &Path| Manifest::load(folder).ok().map(|m| m.rows as usize);
-        match (sft.data.as_str(), &self.recipe.cold_start) {
-            ("cold-start", cold) => cold.as_ref().map(|cold| cold.traces),
-            ("corpus", _) => rows(&self.run.join(filter::FOLDER)).or_else(|| Some(self.sampled()? * self.recipe.sample.n as usize)),
-            (folder, _) => rows(Path::new(folder)),
-        }
+        let of = |part: &DataPart| match part.place() {
+            Some(place) => rows(place),
+            None if part.from == DataPart::COLD_START => self.recipe.cold_start.as_ref().map(|cold| cold.traces),
+            None => rows(&self.run.join(filter::FOLDER)).or_else(|| Some(self.sampled()? * self.recipe.sample.n as usize)),
+        };
+        let taken = |part: &DataPart| Some(Part { rows: of(part)?, weight: part.weight }.taken());
+        sft.data.iter().map(taken).sum()
     }
 }
 

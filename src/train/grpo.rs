@@ -430,15 +430,20 @@ impl Grpo<'_> {
                 sequences: batch.judged.len(),
                 tokens: loss_tokens,
                 max_tokens: self.rollout.params.max_tokens,
-                micro_batches: learner.micro_batch_count(&examples),
+                micro_batches: 0,
                 micro_batch_tokens: 0,
             },
         };
         let iterations = settings.num_iterations.max(1);
         let mut tally = Tally::default();
         for iteration in 0..iterations {
-            learner.accumulate(&examples, temperature, full, &mut |range, values| {
-                Ok(step.seeds(range, &values, iteration == 0, &mut tally))
+            tally = learner.fitting(|learner| {
+                let mut tally = tally.clone();
+                let micro_batches = learner.packing(&examples).0;
+                learner.accumulate(&examples, temperature, full, &mut |indices, values| {
+                    Ok(step.seeds(indices, &values, (iteration == 0, micro_batches), &mut tally))
+                })?;
+                Ok(tally)
             })?;
             record.grad_norm = Some(learner.step(record.learning_rate)?);
         }
@@ -470,7 +475,7 @@ impl Grpo<'_> {
 }
 
 /// Sums over the tokens of a step's updates.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Tally {
     /// Of the first update.
     tokens: usize,
@@ -497,22 +502,21 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Derivatives of the loss for the micro-batch of chosen attempts `range`; the first update's numbers go into `tally`.
-    fn seeds(&self, range: std::ops::Range<usize>, values: &Values, first: bool, tally: &mut Tally) -> Seeds {
+    /// Derivatives of the loss for the micro-batch of the chosen attempts at `indices`, one of `micro_batches`; the first update's numbers go into `tally`.
+    fn seeds(&self, indices: &[usize], values: &Values, (first, micro_batches): (bool, usize), tally: &mut Tally) -> Seeds {
         let settings = self.settings;
-        let counts = Counts { micro_batch_tokens: values.logprobs.len(), ..self.counts };
+        let counts = Counts { micro_batches, micro_batch_tokens: values.logprobs.len(), ..self.counts };
         let full =
             self.reference.is_none() && settings.beta > 0.0 && settings.kl == KlEstimator::Full && settings.kl_in == KlPlacement::Loss;
         let mut d_logprob = vec![0f32; values.logprobs.len()];
         let mut d_kl = vec![0f32; if full { values.logprobs.len() } else { 0 }];
-        let base = self.offsets[range.start];
-        for which in range {
+        let mut i = 0;
+        for &which in indices {
             let attempt = &self.batch.judged[self.chosen[which]];
             let advantage = self.batch.advantages[self.chosen[which]];
             let tokens = self.offsets[which]..self.offsets[which + 1];
             let weight = settings.loss_type.weight(&counts, tokens.len());
             for (position, at) in tokens.enumerate() {
-                let i = at - base;
                 let lp = f64::from(values.logprobs[i]);
                 let old = self.old.map_or(lp, |old| f64::from(old[at]));
                 let (value, slope, clipped) = surrogate(lp, old, advantage, settings.clip());
@@ -540,6 +544,7 @@ impl Update<'_> {
                     tally.mismatch += difference;
                     tally.mismatch_max = tally.mismatch_max.max(difference);
                 }
+                i += 1;
             }
         }
         Seeds { logprobs: d_logprob, entropy: None, kl: full.then_some(d_kl) }

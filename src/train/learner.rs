@@ -1,7 +1,7 @@
 //! `Learner`: a decoder with its optimiser; log-probabilities of completions, and gradients accumulated over micro-batches.
 //!
 //! A loss is given as its derivatives by each token's log-probability, entropy and KL: the loops compute formulas on plain numbers, and
-//! only this file turns them into gradients. Sequences are packed without padding; a micro-batch is bounded by its tokens.
+//! only this file turns them into gradients. Sequences are packed without padding; a micro-batch is bounded by its tokens, and made smaller where memory runs out.
 //!
 //! A small model keeps the graph of a micro-batch from the forward to the backward pass. A large one keeps the input of each layer and computes the layer again
 //! on its way back, so that memory grows by one hidden state per token and layer; its gradients are added up in one place over all micro-batches.
@@ -10,6 +10,7 @@
 //! time. So a micro-batch of a small model is cut into shares, each thread takes whole shares, and their gradients are added in order.
 
 use super::optimizer::{AdamW, AdamWSettings};
+use super::packing::{filled, pack};
 use crate::key::Key;
 use crate::lanes;
 use crate::model::{Checkpoints, Decoder, Packed, Parameter, TokenStats};
@@ -117,66 +118,110 @@ impl Learner {
         &mut self.optimizer
     }
 
-    /// Ranges of `examples` that make a micro-batch each.
-    fn micro_batches(&self, examples: &[Example]) -> Vec<std::ops::Range<usize>> {
-        let (mut ranges, mut from, mut tokens) = (Vec::new(), 0, 0);
-        for (i, example) in examples.iter().enumerate() {
-            if i > from && tokens + example.tokens.len() > self.micro_batch_tokens {
-                ranges.push(from..i);
-                (from, tokens) = (i, 0);
-            }
-            tokens += example.tokens.len();
-        }
-        if from < examples.len() {
-            ranges.push(from..examples.len());
-        }
-        ranges
+    /// Indices of `examples` that make a micro-batch each.
+    fn micro_batches(&self, examples: &[Example]) -> Vec<Vec<usize>> {
+        pack(&examples.iter().map(|example| example.tokens.len()).collect::<Vec<_>>(), self.micro_batch_tokens)
     }
 
-    /// Into how many micro-batches `accumulate` would cut these examples.
-    pub fn micro_batch_count(&self, examples: &[Example]) -> usize {
-        self.micro_batches(examples).len()
+    /// Into how many micro-batches `accumulate` would cut these examples, and which share of their room tokens would take.
+    pub fn packing(&self, examples: &[Example]) -> (usize, f64) {
+        let bins = self.micro_batches(examples).len();
+        (bins, filled(examples.iter().map(|example| example.tokens.len()).sum(), bins, self.micro_batch_tokens))
+    }
+
+    /// Tokens of a micro-batch at most, now.
+    pub fn micro_batch_tokens(&self) -> usize {
+        self.micro_batch_tokens
     }
 
     /// Values of the examples' targets under `model`, without gradients.
     pub fn values(&self, model: &Decoder, examples: &[Example], temperature: f32) -> Result<Values> {
-        let mut all = Values::default();
         let model = model.frozen()?;
-        for range in self.micro_batches(examples) {
-            for share in
-                self.forward(&model, &examples[range], &Pass { temperature, reference: None, recompute: false, perturbed: None })?
-            {
-                all.extend(share.values()?);
+        let pass = Pass { temperature, reference: None, recompute: false, perturbed: None };
+        let mut of: Vec<Values> = vec![Values::default(); examples.len()];
+        for bin in self.micro_batches(examples) {
+            let mut values = Values::default();
+            for share in self.forward(&model, &chosen(examples, &bin), &pass)? {
+                values.extend(share.values()?);
+            }
+            for i in bin {
+                of[i] = values.take(examples[i].targets());
             }
         }
+        let mut all = Values::default();
+        of.into_iter().for_each(|values| all.extend(values));
         Ok(all)
+    }
+
+    /// Computes the gradient of the longest micro-batch that these examples make, and forgets it: what memory does not hold is known now and not after hours.
+    ///
+    /// Returns the tokens of that micro-batch; it was halved where memory ran out.
+    pub fn rehearse(&mut self, examples: &[Example]) -> Result<usize> {
+        let mut longest: Vec<&Example> = examples.iter().collect();
+        longest.sort_by_key(|example| std::cmp::Reverse(example.tokens.len()));
+        let tokens = self.fitting(|learner| {
+            let mut tokens = 0;
+            let fits = |example: &&&Example| {
+                let first = tokens == 0;
+                tokens += example.tokens.len();
+                first || tokens <= learner.micro_batch_tokens
+            };
+            let examples: Vec<Example> = longest.iter().take_while(fits).map(|example| (*example).clone()).collect();
+            let mut seeds =
+                |_: &[usize], values: Values| Ok(Seeds { logprobs: vec![-1.0; values.logprobs.len()], entropy: None, kl: None });
+            learner.accumulate(&examples, 1.0, None, &mut seeds)?;
+            Ok(examples.iter().map(|example| example.tokens.len()).sum())
+        })?;
+        self.forget();
+        Ok(tokens)
+    }
+
+    /// Drops the gradient that was accumulated.
+    fn forget(&mut self) {
+        self.gradients.clear();
+        self.collector.as_ref().map(Decoder::take_gradients);
+    }
+
+    /// Does what accumulates a whole step's gradient; again from its beginning, with micro-batches of half as many tokens, where memory ran out.
+    ///
+    /// The step stays what it is. On a CPU there is no such error, so there a plan is kept instead (`memory.rs`).
+    pub fn fitting<T>(&mut self, mut accumulate: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        loop {
+            match accumulate(self) {
+                Err(error) if is_out_of_memory(&error) && self.micro_batch_tokens > LEAST_TOKENS => {
+                    self.forget();
+                    self.micro_batch_tokens = (self.micro_batch_tokens / 2).max(LEAST_TOKENS);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Adds the gradient of a loss to what is accumulated.
     ///
-    /// `seeds(range, values)` is called for each micro-batch, with the range of its examples, and gives the derivatives of the loss. A
-    /// `reference` makes `Values::kl`.
+    /// `seeds(indices, values)` is called for each micro-batch, with the indices of its examples, and gives the derivatives of the loss by `values`, which has their
+    /// targets in the order of the indices. A `reference` makes `Values::kl`.
     pub fn accumulate(
         &mut self,
         examples: &[Example],
         temperature: f32,
         reference: Option<&Decoder>,
-        seeds: &mut dyn FnMut(std::ops::Range<usize>, Values) -> Result<Seeds>,
+        seeds: &mut dyn FnMut(&[usize], Values) -> Result<Seeds>,
     ) -> Result<()> {
         let reference = reference.map(Decoder::frozen).transpose()?;
-        for range in self.micro_batches(examples) {
+        for bin in self.micro_batches(examples) {
             let model = self.collector.as_ref().unwrap_or(&self.decoder);
-            let here = |key: Key| key.number(self.optimizer.steps() as u64).number(range.start as u64);
+            let here = |key: Key| key.number(self.optimizer.steps() as u64).number(bin[0] as u64);
             let perturbed = self.perturbed.map(|p| Perturbed { key: here(p.key), ..p });
             let pass = Pass { temperature, reference: reference.as_ref(), recompute: self.recompute, perturbed };
-            let shares = self.forward(model, &examples[range.clone()], &pass)?;
+            let shares = self.forward(model, &chosen(examples, &bin), &pass)?;
             let (mut values, mut ends) = (Values::default(), Vec::with_capacity(shares.len()));
             for share in &shares {
                 values.extend(share.values()?);
                 ends.push(values.logprobs.len());
             }
             let targets = values.logprobs.len();
-            let seeds = seeds(range, values)?;
+            let seeds = seeds(&bin, values)?;
             for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.kl.as_ref()].into_iter().flatten() {
                 ensure!(seed.len() == targets, "{} derivatives for {targets} targets", seed.len());
             }
@@ -192,7 +237,7 @@ impl Learner {
     }
 
     /// The shares of a micro-batch, each with its part of the graph. How it is cut depends on model and examples alone, never on threads.
-    fn forward(&self, model: &Decoder, examples: &[Example], pass: &Pass) -> Result<Vec<Share>> {
+    fn forward(&self, model: &Decoder, examples: &[&Example], pass: &Pass) -> Result<Vec<Share>> {
         let small = model.config().is_small();
         let wanted = examples.iter().map(|e| e.tokens.len()).sum::<usize>().div_ceil(if small { SHARE_TOKENS } else { usize::MAX });
         let share = |range: std::ops::Range<usize>| {
@@ -218,11 +263,24 @@ impl Learner {
     }
 }
 
+/// Tokens of a micro-batch below which it is not halved: what is left by then is not its share.
+pub const LEAST_TOKENS: usize = 256;
+
+/// Whether a device says that it has no more memory, whichever library says it.
+fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}").to_lowercase();
+    text.contains("out of memory") || text.contains("out_of_memory")
+}
+
+fn chosen<'a>(examples: &'a [Example], indices: &[usize]) -> Vec<&'a Example> {
+    indices.iter().map(|i| &examples[*i]).collect()
+}
+
 /// Tokens of a share, about. Each share has a gradient of every parameter.
 const SHARE_TOKENS: usize = 320;
 
 /// Cuts examples into `wanted` ranges of about as many tokens each; fewer where there are fewer examples.
-fn cut(examples: &[Example], wanted: usize) -> Vec<std::ops::Range<usize>> {
+fn cut(examples: &[&Example], wanted: usize) -> Vec<std::ops::Range<usize>> {
     let total: usize = examples.iter().map(|e| e.tokens.len()).sum();
     let (mut ranges, mut from, mut tokens) = (Vec::with_capacity(wanted), 0, 0);
     for (i, example) in examples.iter().enumerate() {
@@ -255,7 +313,7 @@ struct Share {
 
 impl Share {
     /// Statistics of all targets of `examples`.
-    fn new(model: Decoder, examples: &[Example], pass: &Pass) -> Result<Self> {
+    fn new(model: Decoder, examples: &[&Example], pass: &Pass) -> Result<Self> {
         let (mut rows, mut targets, mut from) = (Vec::new(), Vec::new(), 0u32);
         for example in examples {
             let n = example.tokens.len();
@@ -342,6 +400,12 @@ impl Values {
         self.entropy.extend(more.entropy);
         self.kl.extend(more.kl);
     }
+
+    /// Takes the first `n` entries off.
+    fn take(&mut self, n: usize) -> Self {
+        let off = |from: &mut Vec<f32>| from.drain(..n.min(from.len())).collect();
+        Self { logprobs: off(&mut self.logprobs), entropy: off(&mut self.entropy), kl: off(&mut self.kl) }
+    }
 }
 
 fn add(a: &[Option<Tensor>], b: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -368,18 +432,20 @@ mod tests {
         // More rows than a feed-forward part takes at once.
         let examples: Vec<Example> =
             [700, 1, 90, 500, 33].map(|n| Example { tokens: (0..n + 5).map(|_| stream.below(60)).collect(), completion: 3 }).to_vec();
-        let mut all = Values::default();
-        let mut seeds = |_, values: Values| {
+        let mut of = vec![Values::default(); examples.len()];
+        let mut seeds = |indices: &[usize], mut values: Values| {
             let slope = |by: f32, x: &[f32]| x.iter().map(|x| by * x.sin()).collect::<Vec<f32>>();
             let seeds = Seeds {
                 logprobs: slope(1.0, &values.logprobs),
                 entropy: Some(slope(0.3, &values.entropy)),
                 kl: Some(slope(-0.2, &values.logprobs)),
             };
-            all.extend(values);
+            indices.iter().for_each(|i| of[*i] = values.take(examples[*i].targets()));
             Ok(seeds)
         };
         learner.accumulate(&examples, 0.9, Some(reference), &mut seeds).unwrap();
+        let mut all = Values::default();
+        of.into_iter().for_each(|values| all.extend(values));
         let mut collected = learner.collector.as_ref().map(Decoder::take_gradients).unwrap_or_default();
         let parameters = learner.optimizer.parameters().iter().zip(learner.gradients);
         (parameters.map(|(p, g)| whole(p, collected.remove(&p.name), g).unwrap()).collect(), all)
@@ -445,6 +511,50 @@ mod tests {
         }
     }
 
+    /// A device that has no memory for more than 300 targets at once, and says so in the middle of a step.
+    #[test]
+    fn where_memory_runs_out_micro_batches_are_halved_and_the_step_stays_what_it_is() {
+        for width in [24, 600] {
+            let decoder = random(&config("qwen2", true, width), "policy");
+            let mut stream = Key::new(3, "tokens").stream();
+            let examples: Vec<Example> = [250, 30, 700, 90, 200, 33]
+                .map(|n| Example { tokens: (0..n).map(|_| stream.below(60)).collect(), completion: n / 2 })
+                .to_vec();
+            let after = |most: usize| {
+                let optimizer = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
+                let mut learner = Learner::new(&decoder, optimizer, Batching { micro_batch_tokens: 1200, recompute: None }).unwrap();
+                let targets = learner
+                    .fitting(|learner| {
+                        let mut targets = 0;
+                        let mut seeds = |_: &[usize], v: Values| {
+                            targets += v.logprobs.len();
+                            ensure!(v.logprobs.len() <= most, "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+                            Ok(Seeds { logprobs: vec![-1e-3; v.logprobs.len()], entropy: None, kl: None })
+                        };
+                        learner.accumulate(&examples, 1.0, None, &mut seeds)?;
+                        Ok(targets)
+                    })
+                    .unwrap();
+                assert_eq!(targets, examples.iter().map(Example::targets).sum::<usize>());
+                (learner.micro_batch_tokens(), learner.step(1e-3).unwrap())
+            };
+            let ((whole, norm), (halved, again)) = (after(10_000), after(350));
+            assert_eq!((whole, halved), (1200, 600));
+            assert!((norm - again).abs() < 1e-5 * norm, "{norm} and {again}");
+        }
+    }
+
+    #[test]
+    fn the_longest_micro_batch_is_rehearsed_and_leaves_no_trace() {
+        let decoder = random(&config("qwen2", true, 600), "policy");
+        let examples: Vec<Example> = [20, 90, 10, 70, 60].map(|n| Example { tokens: vec![3; n], completion: 1 }).to_vec();
+        let optimizer = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
+        let mut learner = Learner::new(&decoder, optimizer, Batching { micro_batch_tokens: 180, recompute: None }).unwrap();
+        assert_eq!(learner.rehearse(&examples).unwrap(), 160, "90 and 70, and 60 has no room");
+        assert_eq!(learner.step(1.0).unwrap(), 0.0);
+        assert_eq!(numbers(learner.decoder()), numbers(&decoder));
+    }
+
     #[test]
     fn an_adapter_changes_no_weight_of_its_base_and_counts_in_sampling_as_in_training() {
         let config = config("qwen2", true, 24);
@@ -460,7 +570,7 @@ mod tests {
         let untrained = lp(&base);
         assert_eq!(lp(learner.decoder()), untrained, "a new adapter adds nothing");
         for _ in 0..2 {
-            let mut seeds = |_, v: Values| Ok(Seeds { logprobs: vec![-0.1; v.logprobs.len()], entropy: None, kl: None });
+            let mut seeds = |_: &[usize], v: Values| Ok(Seeds { logprobs: vec![-0.1; v.logprobs.len()], entropy: None, kl: None });
             learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();
             learner.step(0.01).unwrap();
         }

@@ -7,14 +7,17 @@ pub mod advantage;
 mod grpo;
 mod learner;
 pub mod memory;
+mod mixture;
 pub mod objective;
 mod optimizer;
+mod packing;
 mod schedule;
 mod sft;
 mod state;
 
 pub use grpo::{AskOpinions, Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
-pub use learner::{Batching, Example, Learner, Seeds, Values};
+pub use learner::{Batching, Example, LEAST_TOKENS, Learner, Seeds, Values};
+pub use mixture::{Part, epoch_rows};
 pub use objective::LossType;
 pub use optimizer::{AdamW, AdamWSettings, Optim};
 pub use schedule::{Decay, Schedule};

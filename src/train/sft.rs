@@ -1,9 +1,10 @@
 //! Supervised fine-tuning on completions.
 //!
-//! Differs from the textbook in this: rows are packed without padding, only completion tokens are in the loss (the end token among them), and
+//! Differs from the textbook in this: sequences are packed without padding, only completion tokens are in the loss (the end token among them), and
 //! the loss is the mean over the tokens of the whole batch, however it is cut into micro-batches.
 
 use super::learner::{Example, Learner, Seeds};
+use super::mixture::{Order, Part, epoch_rows};
 use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
 use super::state::State;
@@ -88,7 +89,7 @@ impl HeldOut {
 }
 
 impl SftSettings {
-    /// Optimiser steps for so many examples.
+    /// Optimiser steps, where an epoch takes so many examples.
     pub fn steps_for(&self, examples: usize) -> usize {
         if self.steps > 0 { self.steps } else { (self.epochs * examples as f64 / self.batch_size as f64).ceil() as usize }
     }
@@ -137,6 +138,10 @@ pub struct SftRecord {
     /// Target tokens of the batch.
     pub tokens: usize,
     pub tokens_per_second: f64,
+    /// Into which the batch was packed.
+    pub micro_batches: usize,
+    /// Share of the room of all micro-batches that tokens took; the rest was not computed.
+    pub filled: f64,
     /// After the step: mean negative log-probability of the target tokens of held-out examples, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
@@ -147,12 +152,17 @@ pub trait SftObserver {
     /// May break off, which saves the state first.
     fn record(&mut self, record: &SftRecord) -> Result<ControlFlow<()>>;
     fn best(&mut self, learner: &Learner, best: Best) -> Result<()>;
+    /// The longest micro-batch, of so many tokens, was tried before the first step.
+    fn rehearsed(&mut self, _learner: &Learner, _tokens: usize) {}
 }
 
 /// An SFT phase over fixed examples.
 pub struct Sft<'a> {
     pub settings: &'a SftSettings,
+    /// Those of all parts, end to end.
     pub examples: &'a [Example],
+    /// How many of `examples` are of which corpus, and how often each is gone through.
+    pub parts: &'a [Part],
     /// Not trained on; empty without `settings.held_out`.
     pub held_out: &'a [Example],
     /// Orders the epochs.
@@ -166,12 +176,18 @@ impl Sft<'_> {
     /// Trains from the saved state, if there is one, to the last step.
     pub fn run(&self, learner: &mut Learner, observer: &mut dyn SftObserver) -> Result<Run> {
         ensure!(!self.examples.is_empty(), "there is nothing to train on: no examples");
-        let steps = self.settings.steps_for(self.examples.len());
+        let parts: usize = self.parts.iter().map(|part| part.rows).sum();
+        ensure!(parts == self.examples.len(), "parts of {parts} rows for {} examples", self.examples.len());
+        let steps = self.steps();
         let schedule = self.settings.schedule_for(steps);
         let first = self.resume_step()?;
         let mut best = self.state.restore::<Cursor>(learner.optimizer_mut())?.and_then(|(cursor, _)| cursor.best);
         learner.perturb(self.settings.neftune_noise_alpha.unwrap_or(0.0), self.key.name("noise"));
-        let mut order = Order::new(self.key, self.examples.len());
+        if first < steps && !learner.decoder().config().is_small() {
+            let tokens = learner.rehearse(self.examples)?;
+            observer.rehearsed(learner, tokens);
+        }
+        let mut order = Order::new(self.key, self.parts);
         for step in first..steps {
             let batch: Vec<Example> =
                 (0..self.settings.batch_size).map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone()).collect();
@@ -205,8 +221,13 @@ impl Sft<'_> {
     /// The step at which `run` would go on; an error where the phase has no such step.
     pub fn resume_step(&self) -> Result<usize> {
         let step = self.state.cursor::<Cursor>()?.map_or(0, |c| c.step);
-        self.state.check_step(step, self.settings.steps_for(self.examples.len()))?;
+        self.state.check_step(step, self.steps())?;
         Ok(step)
+    }
+
+    /// Optimiser steps of the phase.
+    pub fn steps(&self) -> usize {
+        self.settings.steps_for(epoch_rows(self.parts))
     }
 }
 
@@ -229,40 +250,20 @@ fn mean_loss(learner: &Learner, examples: &[Example]) -> Result<f64> {
 pub fn sft_step(learner: &mut Learner, batch: &[Example], loss_type: SftLoss, learning_rate: f64) -> Result<SftRecord> {
     let start = Instant::now();
     let tokens: usize = batch.iter().map(Example::targets).sum();
-    let mut loss = 0.0;
-    learner.accumulate(batch, 1.0, None, &mut |_, values| {
-        let mut slope = |logprob: &f32| {
-            let (value, slope) = loss_type.of(*logprob);
-            loss += value;
-            (slope / tokens as f64) as f32
-        };
-        Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, kl: None })
+    let loss = learner.fitting(|learner| {
+        let mut loss = 0.0;
+        learner.accumulate(batch, 1.0, None, &mut |_, values| {
+            let mut slope = |logprob: &f32| {
+                let (value, slope) = loss_type.of(*logprob);
+                loss += value;
+                (slope / tokens as f64) as f32
+            };
+            Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, kl: None })
+        })?;
+        Ok(loss / tokens as f64)
     })?;
+    let (micro_batches, filled) = learner.packing(batch);
     let grad_norm = learner.step(learning_rate)?;
     let tokens_per_second = tokens as f64 / start.elapsed().as_secs_f64();
-    Ok(SftRecord { step: 0, loss: loss / tokens as f64, learning_rate, grad_norm, tokens, tokens_per_second, eval_loss: None })
-}
-
-/// Epoch after epoch, each in an order of its own, by random access.
-struct Order {
-    key: Key,
-    epoch: Option<u64>,
-    indices: Vec<usize>,
-}
-
-impl Order {
-    fn new(key: Key, len: usize) -> Self {
-        Self { key, epoch: None, indices: (0..len).collect() }
-    }
-
-    fn at(&mut self, i: usize) -> usize {
-        let len = self.indices.len();
-        let epoch = (i / len) as u64;
-        if self.epoch != Some(epoch) {
-            self.indices = (0..len).collect();
-            self.key.name("epoch").number(epoch).stream().shuffle(&mut self.indices);
-            self.epoch = Some(epoch);
-        }
-        self.indices[i % len]
-    }
+    Ok(SftRecord { step: 0, loss, learning_rate, grad_norm, tokens, tokens_per_second, micro_batches, filled, eval_loss: None })
 }

@@ -317,7 +317,7 @@ fn seeds_are_the_derivatives_of_the_reported_loss() {
             let loss = |lp: &[f32], kl: &[f32]| {
                 let values = Values { logprobs: lp.to_vec(), entropy: entropy.clone(), kl: kl.to_vec() };
                 let mut tally = Tally::default();
-                let seeds = update.seeds(0..12, &values, true, &mut tally);
+                let seeds = update.seeds(&(0..12).collect::<Vec<_>>(), &values, (true, 1), &mut tally);
                 (tally.loss, seeds)
             };
             let (_, seeds) = loss(&lp, &kl);
