@@ -351,18 +351,20 @@ impl Job<'_> {
         stage::watch_for_interrupts()?;
         let run = Run::open(folder, recipe, shared.force, Ui { json: shared.json, verbose: shared.verbose })?;
         work(&run)?;
-        print(&result(&run, shared.json, self.show)?)
+        result(&run, shared.json, self.show)
     }
 }
 
-fn result(run: &Run, json: bool, show: Show) -> Result<String> {
+fn result(run: &Run, json: bool, show: Show) -> Result<()> {
     match show {
         Show::Report => {
             let report = report::Report::of(&run.dir)?;
-            Ok(if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir, columns()) })
+            let text = if json { serde_json::to_string_pretty(&report)? + "\n" } else { report::terminal(&report, &run.dir, columns()) };
+            print(&text)?;
+            report.gate()
         }
-        Show::Funnel => stage::show::funnel(&run.folder(stage::filter::FOLDER), json, columns()),
-        Show::Folder(stage) => stage::show::finished(run, stage, json, columns()),
+        Show::Funnel => print(&stage::show::funnel(&run.folder(stage::filter::FOLDER), json, columns())?),
+        Show::Folder(stage) => print(&stage::show::finished(run, stage, json, columns())?),
     }
 }
 

@@ -187,6 +187,29 @@ impl Config {
         Self::from_json(json)
     }
 
+    /// The same for another number of rows.
+    pub(super) fn with_vocab_size(&self, rows: usize) -> Self {
+        let mut config = Self { vocab_size: rows, ..self.clone() };
+        config.json.insert("vocab_size".into(), rows.into());
+        config
+    }
+
+    /// The same with another base of the rotary frequencies, for at least so many positions.
+    pub(super) fn with_rope_theta(&self, theta: f64, positions: usize) -> Self {
+        let positions = positions.max(self.max_positions);
+        let mut config = Self { rope_theta: theta, max_positions: positions, ..self.clone() };
+        config.json.insert("max_position_embeddings".into(), positions.into());
+        // Under the name that the reader looks at first.
+        match ["rope_parameters", "rope_scaling"]
+            .into_iter()
+            .find(|key| self.json.get(*key).is_some_and(|rope| !rope["rope_theta"].is_null()))
+        {
+            Some(key) => config.json[key]["rope_theta"] = theta.into(),
+            None => _ = config.json.insert("rope_theta".into(), theta.into()),
+        }
+        config
+    }
+
     /// `config.json` to write beside weights in f32.
     pub fn to_json(&self) -> Value {
         self.to_json_beside("float32")

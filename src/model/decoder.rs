@@ -3,7 +3,10 @@
 //! One function walks the layers; what differs between the uses is only how a row attends. q, k, v are one matrix in memory, and so are
 //! gate and up; `weights.rs` cuts them to the checkpoint's names. Nothing here knows text, problems or losses.
 
+mod prepared;
 mod views;
+
+pub use prepared::NewToken;
 
 use super::config::Config;
 use super::lora::{Addition, Joined, LoraSettings};

@@ -4,6 +4,7 @@
 //! written and what it means; it neither opens models nor knows where stages keep their files.
 
 mod adapters;
+mod base;
 mod classes;
 mod draft;
 mod execution;
@@ -13,10 +14,11 @@ mod served;
 mod table;
 mod value;
 
+pub use base::{BaseChanges, TemplateOf};
 pub use classes::{Change, Class, changes};
 pub use draft::{Draft, check_pair};
 pub use judged::JudgeSettings;
-pub use phases::{DataPart, Grpo, Method, Phase, Sft, TooLong};
+pub use phases::{DataPart, Grpo, Method, Phase, Probes, Sft, TooLong};
 pub use served::ServedModel;
 
 use crate::filter::FilterSettings;
@@ -93,22 +95,14 @@ pub struct Model {
     /// Of a fresh model.
     pub shape: Option<Shape>,
     pub phases: Vec<Phase>,
-    /// Whose chat template it talks in: its own, or (a student's) the teacher's.
+    /// In which chat template it talks.
     pub template: TemplateOf,
+    /// What is changed in the checkpoint when it is first opened.
+    pub base: BaseChanges,
     /// Longest sequence that is trained on, prompt included; 0 is what the model's positions allow.
     pub max_length: usize,
     /// The adapter that its phases train in place of all weights, from the first to the last.
     pub lora: Option<LoraSettings>,
-}
-
-/// Where a model's chat template comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TemplateOf {
-    #[default]
-    Own,
-    /// Template and, where both share a vocabulary, control tokens.
-    Teacher,
 }
 
 impl Model {
@@ -149,6 +143,8 @@ pub enum ControlData {
 #[derive(Clone, Debug)]
 pub struct Evaluate {
     pub tasks: Vec<EvaluationTask>,
+    /// How far a model may fall, as a share, on tasks that it is not trained on; `None` is no gate.
+    pub max_drop: Option<f64>,
 }
 
 /// One evaluation task and its protocol.
@@ -230,7 +226,7 @@ fn read(t: &mut Table) -> Recipe {
             t.check("name", !["base", "sft"].contains(&name.as_str()), "another name: the report uses this one", format!("{name:?}"));
             Control { name, data: t.or("data", ControlData::Unfiltered) }
         }),
-        evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new() }),
+        evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new(), max_drop: None }),
         judge: t.table("judge", judged::read),
         execution: t.table("execution", execution::read).unwrap_or_else(execution::default),
         resolved: toml::Table::new(),
@@ -438,6 +434,7 @@ fn read_model(t: &mut Table) -> Model {
         revision: t.optional("revision"),
         shape: t.optional("shape"),
         template: t.or("template", TemplateOf::Own),
+        base: base::read(t),
         max_length: t.or("max_length", 0),
         phases: t.tables("phase", phases::read),
         lora: t.table("lora", adapters::read),
@@ -453,8 +450,18 @@ fn read_model(t: &mut Table) -> Model {
         served::check(t, &model);
         return model;
     }
-    if model.template == TemplateOf::Teacher && fresh {
+    if model.template != TemplateOf::Own && fresh {
         t.problem(format!("{}: a fresh model has the embedded tokenizer and its template", t.path("template")));
+    }
+    if !model.base.is_none() && fresh {
+        t.problem(format!("{}: add_tokens and rope_theta are for checkpoints; a fresh model is trained as it is", t.path("model")));
+    }
+    if !model.base.is_none() && model.lora.is_some() {
+        t.problem(format!(
+            "{}: add_tokens and rope_theta change the model beneath an adapter, whose folder would not hold that, and an adapter leaves the rows of new tokens untrained; \
+             train all weights, or leave them out",
+            t.path("lora")
+        ));
     }
     if fresh && model.shape.is_none() && t.is_sound("shape") {
         t.problem(format!("{} is missing: a fresh model needs one", t.path("shape")));
@@ -563,5 +570,7 @@ fn read_evaluate(t: &mut Table) -> Evaluate {
         }
     }
     t.pass_over(|_, value| value.is_table());
-    Evaluate { tasks }
+    let max_drop = t.optional("max_drop");
+    t.check("max_drop", max_drop.is_none_or(|drop| (0.0..1.0).contains(&drop)), "in [0, 1)", max_drop.unwrap_or_default());
+    Evaluate { tasks, max_drop }
 }

@@ -14,6 +14,17 @@ use std::path::Path;
 pub struct Phase {
     pub name: String,
     pub method: Method,
+    pub probes: Option<Probes>,
+}
+
+/// Held-out problems of the first evaluation task that are answered greedily again and again while a phase trains. Nothing follows from the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probes {
+    pub problems: usize,
+    /// Optimiser steps from one time to the next; an eighth of the phase where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +117,8 @@ pub(super) fn read(t: &mut Table) -> Phase {
     let name = t.or("name", method.clone());
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     t.check("name", plain || method.is_empty(), "letters, digits, '-' or '_'", format!("{name:?}"));
+    let probes: Option<Probes> = t.optional("probes");
+    t.check("probes.steps", probes.is_none_or(|probes| probes.steps != Some(0)), "at least 1", 0);
     let method = match method.as_str() {
         "grpo" => Method::Grpo(Box::new(read_grpo(t))),
         "sft" => Method::Sft(Box::new(read_sft(t))),
@@ -119,7 +132,7 @@ pub(super) fn read(t: &mut Table) -> Phase {
             phase
         }
     };
-    Phase { name, method }
+    Phase { name, method, probes }
 }
 
 fn read_sft(t: &mut Table) -> Sft {

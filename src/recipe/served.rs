@@ -38,6 +38,8 @@ pub(super) fn check(t: &Table, model: &Model) {
         ("revision", model.revision.is_some()),
         ("max_length", model.max_length > 0),
         ("template", model.template != TemplateOf::Own),
+        ("add_tokens", !model.base.add_tokens.is_empty()),
+        ("rope_theta", model.base.rope_theta.is_some()),
     ];
     for (key, _) in given.into_iter().filter(|(_, given)| *given) {
         t.problem(format!("{}: a model behind a server is used as it is", t.path(key)));

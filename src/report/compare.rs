@@ -69,7 +69,8 @@ fn pairs(models: &[Evaluated]) -> Vec<(&Evaluated, &Evaluated)> {
     pairs.into_iter().filter_map(|(first, second)| first.zip(second)).collect()
 }
 
-fn compare(first: &Evaluated, second: &Evaluated, seed: u64) -> Result<Vec<ComparisonRow>> {
+/// Sampled and greedy, as far as both were measured.
+pub(super) fn compare(first: &Evaluated, second: &Evaluated, seed: u64) -> Result<Vec<ComparisonRow>> {
     let (a, b) = (&first.evaluation, &second.evaluation);
     if let Some(key) = first.protocol.iter().find_map(|(key, value)| second.protocol.get(key).is_some_and(|v| v != value).then_some(key)) {
         bail!(

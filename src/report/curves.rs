@@ -1,9 +1,11 @@
 //! Training metrics, averaged over windows of steps.
 
 use super::read::{self, Stage};
+use crate::trace::Trace;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Windows that the steps of a phase are cut into, as equal as they can be.
@@ -19,6 +21,18 @@ pub struct Curve {
     pub stage: String,
     pub steps: usize,
     pub series: Vec<Series>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
+}
+
+/// Held-out problems that a phase answered greedily again and again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probes {
+    pub problems: usize,
+    /// Optimiser steps before each time.
+    pub steps: Vec<u64>,
+    /// How many were solved then.
+    pub solved: Vec<usize>,
 }
 
 /// Means of one measure over at most 8 windows of equally many steps.
@@ -45,10 +59,34 @@ pub(super) fn of(run: &Path, stages: &[Stage]) -> Result<Vec<Curve>> {
         let records: Vec<Value> = read::rows(&path)?.into_iter().map(|(_, record)| record).collect();
         let series: Vec<Series> = MEASURES.iter().filter_map(|measure| series(measure, &records)).collect();
         if !series.is_empty() {
-            curves.push(Curve { stage: stage.name.clone(), steps: records.len(), series });
+            let probes = probes(&run.join(&stage.name).join("probes.jsonl"))?;
+            curves.push(Curve { stage: stage.name.clone(), steps: records.len(), series, probes });
         }
     }
     Ok(curves)
+}
+
+/// `None` where a phase had no probes.
+fn probes(path: &Path) -> Result<Option<Probes>> {
+    #[derive(Deserialize)]
+    struct Row {
+        step: u64,
+        trace: Trace,
+    }
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut by_step: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+    for (_, Row { step, trace }) in read::rows::<Row>(path)? {
+        let (asked, solved) = by_step.entry(step).or_default();
+        *asked += 1;
+        *solved += usize::from(trace.is_correct());
+    }
+    let problems = by_step.values().map(|(asked, _)| *asked).max();
+    Ok(problems.map(|problems| {
+        let (steps, solved) = by_step.into_iter().map(|(step, (_, solved))| (step, solved)).unzip();
+        Probes { problems, steps, solved }
+    }))
 }
 
 /// `None` where no step recorded the measure. Windows in which none did are left out.

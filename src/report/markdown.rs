@@ -23,6 +23,7 @@ pub fn markdown(report: &Report) -> String {
         ("How it was made", setup(report)),
         ("Evaluation", evaluation(report)),
         ("Paired comparisons", comparison(report)),
+        ("Tasks that were not trained on", forgetting(report)),
         ("What the numbers do not say", limits::of(report).iter().map(|point| format!("- {point}\n")).collect()),
         ("From attempts to the corpus", funnel(report)),
         ("A model as judge", judged::markdown(report.judge.as_ref())),
@@ -187,6 +188,26 @@ fn comparison(report: &Report) -> String {
     out + ".\n"
 }
 
+fn forgetting(report: &Report) -> String {
+    if report.forgetting.is_empty() {
+        return String::new();
+    }
+    let header = ["task", "before → after", "before", "after", "difference in points", "finding"].map(str::to_owned);
+    let rows = report.forgetting.iter().map(|row| {
+        let mut cells = vec![plain(&row.task), format!("{} → {}", code(&row.before), code(&row.after))];
+        cells.extend([row.rate_before, row.rate_after].map(|rate| format!("{:.1} %", 100.0 * rate)));
+        cells.extend([text::difference(row.difference, row.difference_ci95), row.finding.in_words(report.max_drop).to_owned()]);
+        cells
+    });
+    let gate = report.max_drop.map_or("The recipe sets no gate (`evaluate.max_drop`).".to_owned(), |drop| {
+        format!("The recipe allows a drop of {} points (`evaluate.max_drop`).", 100.0 * drop)
+    });
+    table("llrrrl", &header, rows)
+        + "Sampled attempts at the same problems before and after training. A loss is shown where the whole interval lies below what is allowed. "
+        + &gate
+        + "\n"
+}
+
 fn funnel(report: &Report) -> String {
     let mut before = None;
     let rows: Vec<Vec<String>> = report
@@ -259,13 +280,28 @@ fn training(report: &Report) -> String {
     if out.is_empty() {
         return out;
     }
+    let probes = probes(report);
     let reinforced: Vec<&Curve> = report.curves.iter().filter(|curve| curve.series("accuracy").is_some()).collect();
     let mut text =
         format!("Means over equal windows of steps; accuracy on the training problems as they were sampled.\n\n```text\n{out}```\n\n");
     if !reinforced.is_empty() {
         text += &reinforcement(&reinforced);
     }
-    text
+    text + &probes
+}
+
+/// Share of a few held-out problems that were solved greedily as training went on.
+fn probes(report: &Report) -> String {
+    let with: Vec<_> = report.curves.iter().filter_map(|curve| Some((curve, curve.probes.as_ref()?))).collect();
+    if with.is_empty() {
+        return String::new();
+    }
+    let header = ["phase", "problems", "solved after so many steps"].map(str::to_owned);
+    let rows = with.iter().map(|(curve, probes)| {
+        let solved: Vec<String> = probes.steps.iter().zip(&probes.solved).map(|(step, n)| format!("{step}: {n}")).collect();
+        vec![code(&curve.stage), probes.problems.to_string(), solved.join(", ")]
+    });
+    format!("\nHeld-out problems, answered greedily as training went on:\n\n{}", table("lrl", &header, rows))
 }
 
 /// First and last window of what a GRPO phase measures.

@@ -7,6 +7,7 @@ mod compare;
 mod curves;
 mod examples;
 mod figures;
+mod forgetting;
 mod judged;
 mod limits;
 mod markdown;
@@ -15,8 +16,9 @@ mod terminal;
 pub(crate) mod text;
 
 pub use compare::ComparisonRow;
-pub use curves::{Curve, Series};
+pub use curves::{Curve, Probes, Series};
 pub use examples::Example;
+pub use forgetting::{Finding, Forgetting};
 pub use judged::Judged;
 pub use markdown::markdown;
 pub use read::{Evaluation, Model, Phase, Planted, Problems, Sample, Setup, Stage};
@@ -47,6 +49,12 @@ pub struct Report {
     /// By task, then from base to student.
     pub evaluation: Vec<Evaluation>,
     pub comparison: Vec<ComparisonRow>,
+    /// Of tasks that were not trained on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgetting: Vec<Forgetting>,
+    /// What the recipe allows a model to lose on these; `None` is no gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_drop: Option<f64>,
     pub curves: Vec<Curve>,
     /// A trace of the corpus and one that was dropped, of the same problem where there is one.
     pub kept: Option<Example>,
@@ -63,6 +71,8 @@ impl Report {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             comparison: compare::rows(&evaluated, recipe.setup.seed)?,
+            forgetting: forgetting::rows(&evaluated, &recipe)?,
+            max_drop: recipe.max_drop(),
             curves: curves::of(run, &stages)?,
             funnel: read::funnel(run)?,
             judge: judged::of(run)?,
@@ -73,6 +83,11 @@ impl Report {
             kept,
             dropped,
         })
+    }
+
+    /// An error where the recipe sets a gate for forgetting and it does not hold.
+    pub fn gate(&self) -> Result<()> {
+        forgetting::gate(&self.forgetting, self.max_drop)
     }
 
     /// Tasks in the order of the evaluations, each once.

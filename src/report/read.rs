@@ -123,6 +123,8 @@ struct Named {
 struct Evaluate {
     #[serde(default)]
     tasks: Vec<String>,
+    #[serde(default)]
+    max_drop: Option<f64>,
 }
 
 impl Recipe {
@@ -135,6 +137,11 @@ impl Recipe {
             text => text.with_context(|| format!("cannot read {}", path.display()))?,
         };
         toml::from_str(&text).with_context(|| format!("{} is not a recipe that a run has written", path.display()))
+    }
+
+    /// How far a model may fall on tasks that it is not trained on; `None` is no gate.
+    pub fn max_drop(&self) -> Option<f64> {
+        self.evaluate.max_drop
     }
 
     /// Folders of the stages before evaluation, in the order of the pipeline.

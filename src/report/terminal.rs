@@ -50,7 +50,14 @@ impl Page {
 pub fn terminal(report: &Report, run: &Path, columns: usize) -> String {
     let page = Page::new(columns);
     let mut lines = vec![fit(&harmless(&format!("{} · seed {}", report.recipe, report.setup.seed)), page.columns)];
-    for part in [picture(report, page), limits(report, page), funnel(report, page), examples(report, page), next(run, page)] {
+    for part in [
+        picture(report, page),
+        forgetting(report, page),
+        limits(report, page),
+        funnel(report, page),
+        examples(report, page),
+        next(run, page),
+    ] {
         if !part.is_empty() {
             lines.push(String::new());
             lines.extend(part);
@@ -93,6 +100,22 @@ fn picture(report: &Report, page: Page) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What training took on tasks that were not trained on.
+fn forgetting(report: &Report, page: Page) -> Vec<String> {
+    let line = |row: &super::Forgetting| {
+        format!(
+            "not trained on {}: {} {:.1} % after {:.1} % before, {} points: {}",
+            harmless(&row.task),
+            harmless(&row.after),
+            100.0 * row.rate_after,
+            100.0 * row.rate_before,
+            text::difference(row.difference, row.difference_ci95),
+            row.finding.in_words(report.max_drop)
+        )
+    };
+    page.wrap(report.forgetting.iter().map(line))
 }
 
 fn times(n: u32) -> String {

@@ -44,7 +44,7 @@ pub fn merge(ask: &Ask) -> Result<String> {
         }
         () => Ok(()),
     })?;
-    let loaded = config(models::open_folder(&folder, None, 0))?;
+    let loaded = config(models::open_folder(&folder, &models::Preparation::default(), 0))?;
     let merged = loaded.decoder.merged()?;
     publish::folder(out, |folder| {
         model::save_as(&merged, folder, ask.precision)?;

@@ -5,8 +5,8 @@ use super::ui::{complain, interrupt_requested};
 use crate::hub;
 use crate::key::Key;
 use crate::model::text::Text;
-use crate::model::{self, BaseModel, Decoder};
-use crate::recipe::{Model, TemplateOf};
+use crate::model::{self, BaseModel, Decoder, NewToken};
+use crate::recipe::{BaseChanges, Model, TemplateOf};
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::Device;
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ pub fn open(run: &Run, model: &Model, origin: &Origin, role: &str) -> Result<Loa
             Ok(Loaded { decoder, text, hash, name: "fresh".to_owned() })
         }
         Origin::Folder(folder) => {
-            let loaded = config(open_folder(folder, takes_over(run, model, folder)?, run.date))?;
+            let loaded = config(open_folder(folder, &Preparation::of(run, model, folder)?, run.date))?;
             let loaded = Loaded { name: name(run, model, folder), ..loaded };
             let done = if folder.starts_with(&run.dir) { crate::publish::done(folder)? } else { None };
             let written = done.as_ref().and_then(|d| d["weights_hash"].as_str());
@@ -127,33 +127,110 @@ fn name(run: &Run, model: &Model, folder: &Path) -> String {
     if from_hub { format!("{}@{own}", model.model.split('@').next().unwrap_or_default()) } else { own }
 }
 
-/// The teacher's text where a student that is not yet trained is to talk like it; what a phase has left in the run talks so already.
-fn takes_over(run: &Run, model: &Model, folder: &Path) -> Result<Option<Text>> {
-    if model.template == TemplateOf::Own || folder.starts_with(&run.dir) {
-        return Ok(None);
-    }
-    let teacher = run.recipe.teacher.as_ref().context("a recipe that names its teacher's template has a teacher")?;
-    Ok(Some(match origin(run, teacher)? {
-        Origin::Fresh => Text::tiny(),
-        Origin::Server => return config(Err(anyhow!("student.template: a teacher behind a server has no template here"))),
-        Origin::Folder(folder) => config(Text::from_folder(&folder))?,
-    }))
+/// What is made of a checkpoint when it is first opened; what a phase has left in the run is so already.
+#[derive(Default)]
+pub(super) struct Preparation {
+    template: Option<Template>,
+    changes: BaseChanges,
+    /// Positions that a model with another rotary base is to have, at least.
+    positions: usize,
 }
 
-/// Opens a model folder with its tokenizer, talking like `teacher` where one is given, on this day.
-pub(super) fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Result<Loaded> {
+enum Template {
+    /// Of the teacher, with control tokens where both share a vocabulary.
+    Like(Box<Text>),
+    Source(String),
+}
+
+impl Preparation {
+    /// What the recipe asks for.
+    pub fn of(run: &Run, model: &Model, folder: &Path) -> Result<Self> {
+        if folder.starts_with(&run.dir) {
+            return Ok(Self::default());
+        }
+        let template = match &model.template {
+            TemplateOf::Own => None,
+            TemplateOf::ChatMl => Some(Template::Source(CHATML.to_owned())),
+            TemplateOf::File(path) => {
+                let source = std::fs::read_to_string(path).with_context(|| format!("cannot read the chat template {}", path.display()));
+                Some(Template::Source(config(source)?))
+            }
+            TemplateOf::Teacher => {
+                let teacher = run.recipe.teacher.as_ref().context("a recipe that names its teacher's template has a teacher")?;
+                Some(Template::Like(Box::new(match origin(run, teacher)? {
+                    Origin::Fresh => Text::tiny(),
+                    Origin::Server => return config(Err(anyhow!("student.template: a teacher behind a server has no template here"))),
+                    Origin::Folder(folder) => config(Text::from_folder(&folder))?,
+                })))
+            }
+        };
+        Ok(Self { template, changes: model.base.clone(), positions: model.max_length })
+    }
+
+    fn is_none(&self) -> bool {
+        self.template.is_none() && self.changes.is_none()
+    }
+
+    /// What follows from it, for a stage's inputs.
+    fn identity(&self) -> Value {
+        let mut identity = match &self.template {
+            None => json!({}),
+            Some(Template::Like(teacher)) => json!({"tokenizer": teacher.tokenizer_hash(), "template": teacher.template_hash()}),
+            Some(Template::Source(source)) => json!({"template": crate::publish::sha256(source.as_bytes())}),
+        };
+        if !self.changes.add_tokens.is_empty() {
+            identity["add_tokens"] = json!(self.changes.add_tokens);
+        }
+        if let Some(theta) = self.changes.rope_theta {
+            identity["rope_theta"] = json!([theta, self.positions]);
+        }
+        identity
+    }
+
+    /// The text half, and the tokens that it has beyond those of `text`.
+    fn text(&self, text: Text) -> Result<(Text, Vec<NewToken>)> {
+        if self.is_none() {
+            return Ok((text, Vec::new()));
+        }
+        let tokens = &self.changes.add_tokens;
+        let templated = match (text.with_tokens(tokens)?, &self.template) {
+            (text, None) => text,
+            (text, Some(Template::Like(teacher))) => text.with_template_of(teacher)?,
+            (text, Some(Template::Source(source))) => text.with_template(source)?,
+        };
+        // A teacher's tokenizer that took the place of the own one may lack some.
+        let made = templated.with_tokens(tokens)?;
+        let mut new = Vec::new();
+        for token in tokens {
+            let id = made.require_token(token)?;
+            if text.token_id(token) != Some(id) {
+                new.push(NewToken { id, like: text.encode(token)? });
+            }
+        }
+        Ok((made, new))
+    }
+
+    fn decoder(&self, decoder: Decoder, text: &Text, new: &[NewToken]) -> Result<Decoder> {
+        let decoder = if new.is_empty() { decoder } else { decoder.with_tokens(text.vocab_size(), new)? };
+        Ok(self.changes.rope_theta.map_or(decoder.clone(), |theta| decoder.with_rope_theta(theta, self.positions)))
+    }
+}
+
+/// The plain template of many models.
+const CHATML: &str = include_str!("../../data/templates/chatml.jinja");
+
+/// Opens a model folder with its tokenizer, made ready as is asked for, on this day.
+pub(super) fn open_folder(folder: &Path, preparation: &Preparation, date: i64) -> Result<Loaded> {
     let base = base_of(folder)?;
     let text = Text::from_folder(text_folder(folder, base.as_deref()))?;
-    let text = match teacher {
-        Some(teacher) => text.with_template_of(&teacher)?,
-        None => text,
-    };
+    let (text, new) = preparation.text(text).with_context(|| format!("{} cannot be made ready", folder.display()))?;
     let text = Arc::new(text.with_date(date));
     text.check_special()?;
     let decoder = match &base {
         Some(base) => model::load_adapter(folder, &model::load(base, &Device::Cpu)?)?,
         None => model::load(folder, &Device::Cpu)?,
     };
+    let decoder = preparation.decoder(decoder, &text, &new)?;
     let rows = decoder.config().vocab_size;
     ensure!(
         text.vocab_size() <= rows,
@@ -161,7 +238,11 @@ pub(super) fn open_folder(folder: &Path, teacher: Option<Text>, date: i64) -> Re
         folder.display(),
         text.vocab_size()
     );
-    Ok(Loaded { decoder, text, hash: weights_hash(folder)?, name: folder.display().to_string() })
+    let mut hash = weights_hash(folder)?;
+    if !preparation.changes.is_none() {
+        hash = crate::publish::sha256(format!("{hash} {}", preparation.identity()).as_bytes());
+    }
+    Ok(Loaded { decoder, text, hash, name: folder.display().to_string() })
 }
 
 /// Where a model's tokenizer is: an adapter may have one of its own.
@@ -191,10 +272,13 @@ pub fn identity(run: &Run, origin: &Origin, role: &str, model: &Model) -> Result
         return Ok(hash.into());
     }
     let hash = config(folder_hash(folder))?;
-    Ok(match takes_over(run, model, folder)? {
-        None => hash.into(),
-        Some(teacher) => json!({"hash": hash, "tokenizer": teacher.tokenizer_hash(), "template": teacher.template_hash()}),
-    })
+    let preparation = Preparation::of(run, model, folder)?;
+    if preparation.is_none() {
+        return Ok(hash.into());
+    }
+    let mut identity = preparation.identity();
+    identity["hash"] = hash.into();
+    Ok(identity)
 }
 
 /// Identity of the model in a folder. What `save_pretrained` may rewrite without changing a result (dtype, version) is no part of it.

@@ -3,12 +3,13 @@
 //! Everything is read from the files of a model folder as transformers reads them, and is written back unchanged, so that a folder stays complete.
 //! Knows no weights, no Problem and no prompts: what to say to a model is decided above.
 
+mod added;
 mod python;
 mod template;
 
 use crate::publish;
 use crate::trace::Message;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,6 +22,10 @@ const TEMPLATE: &str = "chat_template.jinja";
 const CONFIG: &str = "config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+const ADDED_TOKENS: &str = "added_tokens.json";
+
+/// What an assistant says where a template is looked at.
+const SAID: &str = "distill-probe";
 
 /// Files that make a folder's text half complete for transformers; `config.json` belongs to the weights.
 const FILES: [&str; 11] = [
@@ -29,7 +34,7 @@ const FILES: [&str; 11] = [
     TEMPLATE,
     GENERATION_CONFIG,
     SPECIAL_TOKENS,
-    "added_tokens.json",
+    ADDED_TOKENS,
     "vocab.json",
     "merges.txt",
     "vocab.txt",
@@ -119,23 +124,43 @@ impl Text {
     /// A teacher without a template, or a template whose end of turn is no token of this tokenizer: the student could not learn to stop.
     pub fn with_template_of(self, teacher: &Text) -> Result<Self> {
         let template = teacher.template.as_ref().with_context(|| format!("{}: has no chat template to take over", teacher.origin))?;
-        let source = template.source().as_bytes().to_vec();
         let mut files = if self.shares_vocabulary(teacher) { teacher.files.clone() } else { self.files.clone() };
         for name in [CONFIG, GENERATION_CONFIG] {
             files.remove(name);
             files.extend(self.files.get(name).map(|bytes| (name.to_string(), bytes.clone())));
         }
-        files.insert(TEMPLATE.to_string(), source);
-        let mut text = Self::from_files(files, &self.origin)?.with_date(self.unix_seconds);
+        let text = Self::templated(files, template.source(), &self)?;
         if teacher.end_of_turn().is_some() && text.end_of_turn().is_none() {
             let end = teacher.decode(&[teacher.end]);
             bail!(
-                "{}: the chat template of {} ends a turn with {end:?}, which is no token here; take a teacher of the same family",
+                "{}: the chat template of {} ends a turn with {end:?}, which is no token here; name it in add_tokens, or take a teacher of the same family",
                 self.origin,
                 teacher.origin
             );
         }
-        // Whoever samples from the student's folder later stops where the template does.
+        Ok(text)
+    }
+
+    /// The same with another chat template.
+    ///
+    /// # Errors
+    /// A template that does not parse, or that ends a turn with what is no token here.
+    pub fn with_template(self, source: &str) -> Result<Self> {
+        let text = Self::templated(self.files.clone(), source, &self)?;
+        let said = text.render(&[Message::user("probe"), Message::assistant(SAID)], false, &Map::new())?;
+        let after = said.rsplit_once(SAID).map_or("", |(_, after)| after).trim();
+        ensure!(
+            after.is_empty() || text.end_of_turn().is_some(),
+            "{}: the chat template ends a turn with {after:?}, which is no token here: the model could not learn to stop; name it in add_tokens",
+            self.origin
+        );
+        Ok(text)
+    }
+
+    fn templated(mut files: BTreeMap<String, Vec<u8>>, source: &str, from: &Self) -> Result<Self> {
+        files.insert(TEMPLATE.to_string(), source.as_bytes().to_vec());
+        let mut text = Self::from_files(files, &from.origin)?.with_date(from.unix_seconds);
+        // Whoever samples from the model's folder later stops where the template does.
         let mut generation = json_file(&text.files, GENERATION_CONFIG, &text.origin)?.unwrap_or_else(|| json!({}));
         generation["eos_token_id"] = json!(text.stop);
         text.files.insert(GENERATION_CONFIG.to_string(), format!("{generation:#}\n").into_bytes());
@@ -331,7 +356,6 @@ impl Text {
 
     /// The added token that the template writes after what an assistant said, if it writes one.
     fn end_of_turn(&self) -> Option<u32> {
-        const SAID: &str = "distill-probe";
         let rendered = self.render(&[Message::user("probe"), Message::assistant(SAID)], false, &Map::new()).ok()?;
         let (_, after) = rendered.rsplit_once(SAID)?;
         let after = after.trim_start_matches(' ');

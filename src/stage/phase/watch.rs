@@ -1,6 +1,6 @@
 //! What a phase shows of itself as it goes on: a line of metrics for each step, a bar, and a few held-out problems that are answered again and again.
 
-use super::super::collect::capacity;
+use super::super::collect::{capacity, slots};
 use super::super::problems::evaluation;
 use super::super::rules::rules;
 use super::super::run::Run;
@@ -10,6 +10,7 @@ use crate::key::Key;
 use crate::model::text::Text;
 use crate::problem::Problem;
 use crate::publish::Lines;
+use crate::recipe::Probes as Wanted;
 use crate::reward::RewardPreset;
 use crate::rollout::{Ask, Rollout};
 use crate::sampler::{LocalSampler, SamplingParams};
@@ -20,7 +21,7 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Held-out problems that are answered again and again while a phase trains.
+/// Held-out problems that are answered again and again while a phase trains, where the recipe says nothing of them.
 const PROBES: usize = 8;
 
 /// Metrics, progress and probes of a phase.
@@ -121,8 +122,12 @@ fn first_gap(metrics: &Lines, resume: usize) -> Result<Option<usize>> {
 
 fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: usize) -> Result<Option<Probes>> {
     let Some(task) = job.run.recipe.evaluate.tasks.first() else { return Ok(None) };
+    let wanted = job.phase.probes.unwrap_or(Wanted { problems: PROBES, steps: None });
+    if wanted.problems == 0 {
+        return Ok(None);
+    }
     let mut problems = evaluation(job.run, task)?;
-    problems.truncate(PROBES);
+    problems.truncate(wanted.problems);
     let rollout = Rollout {
         text: Some(text.clone()),
         prompt: task.prompt,
@@ -131,8 +136,9 @@ fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: 
         reward: RewardPreset::SimplerlZoo,
     };
     let room = capacity(&rollout, &problems, learner.decoder().config().max_positions)?;
-    let sampler = LocalSampler::new(learner.decoder(), text.clone(), PROBES, room)?;
+    let sampler =
+        LocalSampler::new(learner.decoder(), text.clone(), slots(job.run, learner.decoder().config(), room)?.min(problems.len()), room)?;
     let mut lines = Lines::open(job.run.folder(&job.stage).join("probes.jsonl"))?;
     lines.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s <= resume as u64 && resume > 0))?;
-    Ok(Some(Probes { rollout, sampler, problems, lines, every: (steps / 8).max(1) }))
+    Ok(Some(Probes { rollout, sampler, problems, lines, every: wanted.steps.unwrap_or((steps / 8).max(1)) }))
 }
