@@ -121,8 +121,11 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Dtype::F32)]
         dtype: Dtype,
     },
-    /// What this machine can do: whether untrusted programs can be confined here, and a dozen escapes that are tried
-    Doctor,
+    /// What this machine can do; with a recipe, what would go wrong in a run of it. Writes and trains nothing
+    Doctor {
+        /// A recipe (.toml) to look at, with its problems and models
+        recipe: Option<PathBuf>,
+    },
 }
 
 /// What weights are written as.
@@ -288,7 +291,13 @@ fn dispatch(cli: Cli) -> Result<()> {
             let ask = stage::merge::Ask { adapter, out: shared.run, precision: dtype.into(), force: shared.force, json: shared.json };
             print(&stage::merge::merge(&ask)?)
         }
-        Command::Doctor => {
+        Command::Doctor { recipe: Some(path) } => {
+            let parsed = read(&path)?.parse(&shared.overrides);
+            let findings = stage::doctor::recipe(parsed, shared.run, shared.json, columns());
+            print(&findings.text)?;
+            findings.verdict
+        }
+        Command::Doctor { recipe: None } => {
             let findings = stage::doctor::doctor(shared.json)?;
             print(&findings.text)?;
             findings.verdict

@@ -51,6 +51,22 @@ pub enum RewardPreset {
     Judge,
 }
 
+impl RewardPreset {
+    /// The most that it pays for an attempt; `None` where something outside of this program says.
+    pub fn best(self) -> Option<f64> {
+        match self {
+            Self::R1Zero => Some(2.0),
+            Self::R1Stage1 | Self::LogicRl | Self::OpenR1Demo => Some(3.0),
+            Self::OutcomeFormat => Some(1.5),
+            Self::Tiny => Some(1.1),
+            Self::SimplerlV0 | Self::SimplerlZoo | Self::Tinyzero | Self::ReinforceLite | Self::Dapo | Self::DrGrpo | Self::Nanochat => {
+                Some(1.0)
+            }
+            Self::Command | Self::Judge => None,
+        }
+    }
+}
+
 /// A reward with its named parts, which add up to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {

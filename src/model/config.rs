@@ -194,6 +194,14 @@ impl Config {
         config
     }
 
+    /// The same with its first layers alone; at least one.
+    pub(super) fn with_layers(&self, layers: usize) -> Self {
+        let layers = layers.clamp(1, self.layers);
+        let mut config = Self { layers, ..self.clone() };
+        config.json.insert("num_hidden_layers".into(), layers.into());
+        config
+    }
+
     /// The same with another base of the rotary frequencies, for at least so many positions.
     pub(super) fn with_rope_theta(&self, theta: f64, positions: usize) -> Self {
         let positions = positions.max(self.max_positions);

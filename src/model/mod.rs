@@ -16,4 +16,4 @@ pub(crate) use decoder::{Checkpoints, MLP_ROWS};
 pub use decoder::{Decoder, KvCache, NewToken, Packed, Parameter, Prefix, Rows, TokenStats};
 pub(crate) use kernels::logits_held;
 pub use lora::{BaseModel, LoraSettings, Target, is_adapter, read_settings as adapter_settings};
-pub use weights::{Precision, checkpoint_parts, load, load_adapter, save, save_adapter, save_as, weights_hash};
+pub use weights::{Precision, checkpoint_parts, load, load_adapter, load_layers, save, save_adapter, save_as, weights_hash};

@@ -28,7 +28,14 @@ const HEAD: &str = "lm_head.weight";
 /// # Errors
 /// A configuration that is not supported, a tensor that is missing, too many or of another shape, and a head that tied embeddings would drop.
 pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
+    load_layers(folder, device, None)
+}
+
+/// As [`load`], with the first `layers` alone: a model to try, not to use.
+pub fn load_layers(folder: &Path, device: &Device, layers: Option<usize>) -> Result<Decoder> {
     let config = Config::load(folder)?;
+    let all = config.layers;
+    let config = layers.map_or(config.clone(), |n| config.with_layers(n));
     let files = weight_files(folder)?;
     // SAFETY: the files are mapped read-only; a file changed by another process while it is mapped is outside what we can guard against.
     let stored = unsafe { MmapedSafetensors::multi(&files) }
@@ -58,7 +65,8 @@ pub fn load(folder: &Path, device: &Device) -> Result<Decoder> {
             folder.display()
         );
     }
-    unused.retain(|name| !(name.ends_with("rotary_emb.inv_freq") || name == HEAD && sizes.tie_embeddings));
+    let is_left_out = |name: &str| (sizes.layers..all).any(|i| name.starts_with(&format!("model.layers.{i}.")));
+    unused.retain(|name| !(name.ends_with("rotary_emb.inv_freq") || name == HEAD && sizes.tie_embeddings || is_left_out(name)));
     if let Some(name) = unused.first() {
         bail!(
             "{}: {} tensors do not belong to a {:?} model, the first is {name}: the checkpoint is of another architecture than config.json says",

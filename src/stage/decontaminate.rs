@@ -126,7 +126,7 @@ pub(super) fn clean(run: &Run, problems: Vec<Arc<Problem>>) -> Result<Vec<Arc<Pr
     let (left_out, list) = (list.len(), Value::Array(list));
     if before != list {
         stored[task] = list;
-        publish::json(&path, &stored)?;
+        run.write_json(&path, &stored)?;
         if let Some(first) = first {
             run.ui.say(&format!(
                 "{left_out} of {all} problems hold a problem of {} and are left out (the first: {first}); they are listed in {}",

@@ -2,6 +2,15 @@
 //!
 //! So far it tries the sandbox: which tier programs would run in, and a dozen escapes in it. It writes nothing and runs no program but its own.
 
+mod completion;
+mod finding;
+mod model;
+mod preview;
+mod recipe;
+mod sizes;
+mod talk;
+mod trial;
+
 use super::config;
 use crate::sandbox::{Check, Options, Sandbox, selftest};
 use anyhow::{Result, anyhow};
@@ -37,4 +46,17 @@ pub fn doctor(json: bool) -> Result<Findings> {
         text += &format!("  {}  {name}: {detail}\n", if *held { "held   " } else { "ESCAPED" });
     }
     Ok(Findings { text, verdict })
+}
+
+/// Looks at a recipe before a run of it.
+pub fn recipe(parsed: Result<crate::recipe::Recipe>, run: Option<std::path::PathBuf>, json: bool, columns: usize) -> Findings {
+    let all = finding::Findings(match parsed {
+        Err(error) => format!("{error:#}").lines().map(|line| finding::Finding::fault("recipe", line, "correct the recipe")).collect(),
+        Ok(parsed) => {
+            let folder = run.unwrap_or_else(|| super::default_folder(&parsed.name));
+            recipe::findings(parsed, folder)
+        }
+    });
+    let text = if json { format!("{:#}\n", json!({"findings": all.json()})) } else { all.text(columns, false) };
+    Findings { text, verdict: all.verdict() }
 }

@@ -145,6 +145,32 @@ impl Corpora<'_> {
     }
 }
 
+/// What rows of a phase are like.
+#[derive(Default)]
+pub(super) struct Measured {
+    /// Prompt and completion of each, in tokens.
+    pub tokens: Vec<usize>,
+    /// How many end by themselves.
+    pub ended: usize,
+}
+
+impl Corpora<'_> {
+    /// Tokens of at most `most` rows of each part, all lengths.
+    pub fn measure(&self, phase: &Sft, text: &Text, most: usize) -> Result<Measured> {
+        let mut measured = Measured::default();
+        for part in &phase.data {
+            let mut rows = self.demonstrations(part)?;
+            // Not the first ones: they may be of one problem or one source.
+            Key::new(self.run.seed(), "doctor").stream().shuffle(&mut rows);
+            rows.truncate(most);
+            measured.ended += rows.iter().filter(|row| row.ended).count();
+            let lengths = rows.par_iter().map(|row| Ok(row.example(text)?.tokens.len())).collect::<Result<Vec<_>>>()?;
+            measured.tokens.extend(lengths);
+        }
+        Ok(measured)
+    }
+}
+
 #[derive(Default)]
 struct PartRows {
     examples: Vec<Example>,
@@ -177,7 +203,7 @@ pub(super) fn identity(run: &Run, phase: &Sft, corpus: Corpus) -> Result<Value> 
 }
 
 /// What was said, in which style, and what was answered.
-struct Demonstration {
+pub(super) struct Demonstration {
     /// Of the trace, for errors.
     name: String,
     said: Vec<Message>,
@@ -193,6 +219,11 @@ impl Demonstration {
         self.name.rsplit_once('#').map_or(&self.name, |(problem, _)| problem)
     }
 
+    /// A whole answer to a question, as it is asked in a style.
+    pub(super) fn of(style: PromptStyle, question: &str, response: String) -> Result<Self> {
+        Ok(Self { name: String::new(), said: vec![Message::user(style.content(question)?)], style, response, ended: true })
+    }
+
     fn made(name: String, question: String, response: String) -> Self {
         Self { name, said: vec![Message::user(question)], style: PromptStyle::Plain, response, ended: true }
     }
@@ -201,7 +232,7 @@ impl Demonstration {
     ///
     /// The prompt is rendered as sampling renders it. The assistant's turn never goes through the template: R1's own deletes think text.
     /// A response without a token to learn is an error.
-    fn example(&self, text: &Text) -> Result<Example> {
+    pub(super) fn example(&self, text: &Text) -> Result<Example> {
         let Rendered { mut tokens, prefill, .. } = render_messages(text, self.style, &self.said)?;
         let rest = self.response.strip_prefix(&prefill).or_else(|| self.response.strip_prefix(prefill.trim_end()));
         let completion = tokens.len();

@@ -72,7 +72,7 @@ pub fn origin(run: &Run, model: &Model) -> Result<Origin> {
     if model.served.is_some() {
         return Ok(Origin::Server);
     }
-    let access = hub::Access { offline: false, stopped: interrupt_requested, say: complain };
+    let access = run.access();
     if Path::new(&model.model).exists() {
         return Ok(Origin::Folder(config(hub::model(&model.model, None, access))?));
     }
@@ -134,6 +134,8 @@ pub(super) struct Preparation {
     changes: BaseChanges,
     /// Positions that a model with another rotary base is to have, at least.
     positions: usize,
+    /// How many layers are read, where not all are.
+    layers: Option<usize>,
 }
 
 enum Template {
@@ -164,7 +166,12 @@ impl Preparation {
                 })))
             }
         };
-        Ok(Self { template, changes: model.base.clone(), positions: model.max_length })
+        Ok(Self { template, changes: model.base.clone(), positions: model.max_length, layers: None })
+    }
+
+    /// With the first layers alone.
+    pub fn of_layers(self, layers: Option<usize>) -> Self {
+        Self { layers, ..self }
     }
 
     fn is_none(&self) -> bool {
@@ -228,7 +235,7 @@ pub(super) fn open_folder(folder: &Path, preparation: &Preparation, date: i64) -
     text.check_special()?;
     let decoder = match &base {
         Some(base) => model::load_adapter(folder, &model::load(base, &Device::Cpu)?)?,
-        None => model::load(folder, &Device::Cpu)?,
+        None => model::load_layers(folder, &Device::Cpu, preparation.layers)?,
     };
     let decoder = preparation.decoder(decoder, &text, &new)?;
     let rows = decoder.config().vocab_size;

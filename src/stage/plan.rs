@@ -143,6 +143,33 @@ pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
     Ok(out)
 }
 
+/// What a run needs against what is there; `None` where it is not known.
+pub(super) struct Needs {
+    pub largest: Option<Largest>,
+    /// Bytes that are free.
+    pub memory: Option<usize>,
+    /// Bytes that are written at most.
+    pub disk: Option<usize>,
+    pub disk_free: Option<usize>,
+}
+
+/// The open stage that needs the most memory.
+pub(super) struct Largest {
+    pub name: String,
+    pub bytes: usize,
+    /// What to change where it does not fit.
+    pub advice: &'static str,
+}
+
+pub(super) fn needs(recipe: &Recipe, run: &Path) -> Result<Needs> {
+    let stages = stages(recipe, run, &Files::of(recipe, &Ask { stages: &[""], json: false, columns: 0 }))?;
+    let open = || stages.iter().filter(|s| s.is_open());
+    let largest =
+        open().filter_map(|s| Some(Largest { name: s.name.clone(), bytes: s.memory?, advice: advice(s) })).max_by_key(|l| l.bytes);
+    let disk = open().any(|s| s.disk.is_some()).then(|| disk_needed(&stages));
+    Ok(Needs { largest, memory: available_memory(), disk, disk_free: available_disk(run) })
+}
+
 /// The first thing to change where a stage does not fit.
 fn advice(stage: &Stage) -> &'static str {
     match stage.name.split('/').next() {

@@ -298,12 +298,12 @@ fn report_unusable(run: &Run, task: &str, loaded: &Loaded) -> Result<()> {
     let mut all = super::run::read_json(path)?.unwrap_or_else(|| serde_json::json!({}));
     let Some(first) = loaded.unusable.first() else {
         if all.as_object_mut().is_some_and(|all| all.remove(task).is_some()) {
-            crate::publish::json(path, &all)?;
+            run.write_json(path, &all)?;
         }
         return config(if loaded.problems.is_empty() { Err(anyhow!("the file of task {task:?} holds no problems")) } else { Ok(()) });
     };
     all[task] = serde_json::to_value(&loaded.unusable)?;
-    crate::publish::json(path, &all)?;
+    run.write_json(path, &all)?;
     let text = format!(
         "{} of {} problems have no usable reference (the first: {}, {}); they are listed in {}",
         loaded.unusable.len(),

@@ -1,7 +1,7 @@
 //! The run directory: lock, resolved recipe, and for each stage whether it is done, can go on, or is of another recipe.
 
 use super::decontaminate;
-use super::ui::{Ui, interrupt_requested};
+use super::ui::{Ui, complain, interrupt_requested};
 use crate::hub;
 use crate::publish::{self, Busy, Lock};
 use crate::recipe::{Change, Class, Recipe, changes};
@@ -45,7 +45,8 @@ pub struct Run {
     /// Seconds since 1970 at which the run was begun: the day that chat templates print, on every later day too.
     pub date: i64,
     force: bool,
-    _lock: Lock,
+    /// `None` where the run is only looked at.
+    lock: Option<Lock>,
 }
 
 impl Run {
@@ -87,7 +88,23 @@ impl Run {
             publish::file(&path, recipe.to_toml().as_bytes())?;
         }
         let date = date(&dir)?;
-        Ok(Self { dir, recipe, ui, date, force, _lock: lock })
+        Ok(Self { dir, recipe, ui, date, force, lock: Some(lock) })
+    }
+
+    /// A run as it would be, to be looked at: nothing is locked, written or fetched.
+    pub fn look(dir: PathBuf, recipe: Recipe, ui: Ui) -> Result<Self> {
+        let stored = read_json(&dir.join(DATE))?.and_then(|stored| stored["unix_seconds"].as_i64());
+        Ok(Self { date: stored.unwrap_or_else(now), dir, recipe, ui, force: false, lock: None })
+    }
+
+    /// What may be done about models that are named and not here.
+    pub fn access(&self) -> hub::Access {
+        if self.lock.is_none() { hub::Access::CACHE } else { hub::Access { offline: false, stopped: interrupt_requested, say: complain } }
+    }
+
+    /// Publishes a list beside the stages, where the run is more than looked at.
+    pub fn write_json(&self, path: &Path, value: &Value) -> Result<()> {
+        if self.lock.is_some() { publish::json(path, value) } else { Ok(()) }
     }
 
     /// The commit that this run took for a Hub name (`organisation/name@revision`): a branch may move while a run rests, the run's model must not.
@@ -103,7 +120,7 @@ impl Run {
         let path = self.dir.join(MODELS);
         let mut stored = read_json(&path)?.unwrap_or_else(|| json!({}));
         stored[name] = commit.into();
-        publish::json(&path, &stored)
+        self.write_json(&path, &stored)
     }
 
     /// Where a stage keeps its files.
@@ -202,9 +219,13 @@ fn date(dir: &Path) -> Result<i64> {
         };
         return config(stored["unix_seconds"].as_i64().with_context(wrong));
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = now();
     publish::json(&path, &json!({"unix_seconds": now}))?;
-    Ok(now as i64)
+    Ok(now)
+}
+
+fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// Whether any stage has left something: a recipe that failed before that may be corrected freely.

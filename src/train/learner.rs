@@ -251,6 +251,17 @@ impl Learner {
         lanes::map(cut(examples, wanted), share).into_iter().collect()
     }
 
+    /// Takes the accumulated gradient away and gives the norm of each parameter's part, by name.
+    pub fn gradient_norms(&mut self) -> Result<Vec<(String, f64)>> {
+        let mut collected = self.collector.as_ref().map(Decoder::take_gradients).unwrap_or_default();
+        let all = self.optimizer.parameters().iter().zip(std::mem::take(&mut self.gradients));
+        all.map(|(p, gradient)| {
+            let gradient = whole(p, collected.remove(&p.name), gradient)?;
+            Ok((p.name.clone(), crate::model::ops::sum_of_squares(&gradient)?.sqrt()))
+        })
+        .collect()
+    }
+
     /// One optimiser step with the accumulated gradient; returns its norm before clipping. Without any gradient nothing happens: 0.
     pub fn step(&mut self, rate: f64) -> Result<f64> {
         if self.gradients.is_empty() {

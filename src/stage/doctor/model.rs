@@ -1,0 +1,305 @@
+//! One model of a recipe: what it is asked with, what it would learn from, and whether training and sampling work on it.
+
+use super::super::examples::{Corpora, Corpus, Demonstration};
+use super::super::models::{self, Loaded, Origin, Preparation};
+use super::super::plan::available_memory;
+use super::super::run::Run;
+use super::finding::Finding;
+use super::recipe::{TRIED, Tried, failed, folder_of, has_fault, or_failed};
+use super::{preview, talk, trial};
+use crate::model::{self, Config};
+use crate::problem::Problem;
+use crate::recipe::{Method, Model, Sft};
+use crate::report::text::{size, thousands};
+use crate::response::Response;
+use crate::rollout::{PromptStyle, render};
+use crate::train::Example;
+use crate::verify::{Rules, Verifier};
+use anyhow::{Context, Result, anyhow};
+use std::sync::Arc;
+
+/// Parameters of a model that is read as a whole; of a larger one the first layers stand for all.
+const WHOLE: usize = 700_000_000;
+/// Layers that stand for all.
+const LAYERS: usize = 2;
+/// Rows of a corpus that are measured, of each part.
+const MEASURED: usize = 2000;
+
+/// A model that is looked at.
+pub(super) struct Patient<'a> {
+    pub run: &'a Run,
+    pub role: &'static str,
+    pub model: &'a Model,
+    pub origin: &'a Origin,
+    pub tried: &'a [Tried],
+    pub rules: &'a Rules,
+}
+
+pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
+    let config = match patient.config() {
+        Ok(config) => config,
+        Err(error) => return vec![failed(patient.role, &error)],
+    };
+    let part = config.as_ref().filter(|config| config.parameters() > WHOLE).map(|_| LAYERS);
+    let loaded = match patient.open(part) {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![failed(patient.role, &error)],
+    };
+    let mut all = vec![patient.says(config.as_ref(), &loaded, part)];
+    all.extend(patient.positions(&loaded));
+    all.extend(talk::findings(patient.model, patient.role, &loaded));
+    let mut asked = or_failed("prompt", patient.asked(&loaded));
+    let may_train = !has_fault(&asked);
+    all.append(&mut asked);
+    all.extend(or_failed("length", patient.lengths(&loaded)));
+    if may_train && let Some(example) = patient.example(&loaded) {
+        all.extend(or_failed("gradient", trial::findings(patient, &loaded, &example, part)));
+    }
+    all
+}
+
+impl Patient<'_> {
+    fn config(&self) -> Result<Option<Config>> {
+        Ok(match folder_of(self.origin) {
+            // An adapter is opened with its base.
+            Some(folder) if !model::is_adapter(folder) => Some(Config::load(folder)?),
+            _ => None,
+        })
+    }
+
+    fn open(&self, layers: Option<usize>) -> Result<Loaded> {
+        match folder_of(self.origin) {
+            Some(folder) => {
+                let preparation = Preparation::of(self.run, self.model, folder)?.of_layers(layers);
+                models::open_folder(folder, &preparation, self.run.date)
+            }
+            None => models::open(self.run, self.model, self.origin, self.role),
+        }
+    }
+
+    fn says(&self, config: Option<&Config>, loaded: &Loaded, part: Option<usize>) -> Finding {
+        let config = config.unwrap_or(loaded.decoder.config());
+        let trains = match (&self.model.lora, self.model.phases.len()) {
+            (_, 0) => "used as it is".to_owned(),
+            (Some(lora), _) => format!("an adapter of {} parameters is trained", thousands(lora.parameters(config))),
+            (None, _) => "all of it is trained".to_owned(),
+        };
+        let part = part.map_or(String::new(), |n| format!("; looked at with its first {n} of {} layers", config.layers));
+        let says = format!(
+            "{}: {:?}, {} parameters ({} in f32), {} positions; {trains}{part}",
+            self.model.model,
+            config.architecture,
+            thousands(config.parameters()),
+            size(4 * config.parameters()),
+            thousands(config.max_positions)
+        );
+        Finding::good(self.role, says)
+    }
+
+    fn positions(&self, loaded: &Loaded) -> Option<Finding> {
+        let (limit, there) = (self.model.max_length, loaded.decoder.config().max_positions);
+        (limit > there).then(|| {
+            let says = format!("{}.max_length {limit} is beyond the model's {there} positions", self.role);
+            let remedy =
+                format!("choose at most {there}, or set {0}.rope_theta (300000.0 takes Qwen2.5-Math from 4,096 to 32,768)", self.role);
+            Finding::fault("length", says, remedy)
+        })
+    }
+
+    /// How this model is asked and taught, each style once.
+    fn styles(&self) -> Vec<PromptStyle> {
+        let recipe = &self.run.recipe;
+        let mut all = Vec::new();
+        let grpo = self.model.phases.iter().filter_map(|phase| match &phase.method {
+            Method::Grpo(grpo) => Some(grpo.prompt),
+            Method::Sft(_) => None,
+        });
+        let evaluated = recipe.evaluate.tasks.iter().map(|task| task.prompt);
+        for style in std::iter::once(recipe.sample.prompt).chain(grpo).chain(evaluated) {
+            if !all.contains(&style) {
+                all.push(style);
+            }
+        }
+        all
+    }
+
+    /// A problem with a right response to it.
+    fn answered(&self) -> Option<(&Arc<Problem>, &String)> {
+        let pairs = self.tried.iter().flat_map(|tried| tried.problems.iter().zip(&tried.perfect));
+        let is_right =
+            |problem: &Problem, text: &str| self.rules.verify(problem, &Response::parse(text)).is_ok_and(|verdict| verdict.is_correct());
+        let mut right =
+            pairs.filter_map(|(problem, forms)| Some((problem, forms.as_ref().ok()?.iter().find(|text| is_right(problem, text))?)));
+        right.next()
+    }
+
+    /// A row to try training on.
+    fn example(&self, loaded: &Loaded) -> Option<Example> {
+        let (problem, response) = self.answered()?;
+        let style = self.styles().first().copied().unwrap_or_default();
+        Demonstration::of(style, &problem.question, response.clone()).and_then(|row| row.example(&loaded.text)).ok()
+    }
+
+    /// One prompt with a perfect completion in each style: what is in the loss of it, and where its tokens end.
+    fn asked(&self, loaded: &Loaded) -> Result<Vec<Finding>> {
+        let Some((problem, response)) = self.answered() else {
+            return Ok(vec![Finding::note("mask", "not tried: no problem with a known right answer is there")]);
+        };
+        let text = &loaded.text;
+        let mut all = Vec::new();
+        for style in self.styles() {
+            let rendered = render(text, style, &problem.question)?;
+            let example = Demonstration::of(style, &problem.question, response.clone())?.example(text)?;
+            let (prompt, targets) = example.tokens.split_at(example.completion);
+            let name = format!("{} with prompt {}", self.role, serde_json::to_value(style)?.as_str().unwrap_or_default());
+            let ends = targets.last() == Some(&text.end_id()) && text.stop_ids().contains(&text.end_id());
+            let said = text.decode(&targets[..targets.len() - 1]);
+            let lines = preview::lines(text, &example);
+            if prompt != rendered.tokens {
+                let remedy = "report this: training and sampling must render a prompt alike";
+                all.push(Finding::fault("mask", format!("{name}: the prompt in training is not that of sampling"), remedy).with(lines));
+                continue;
+            }
+            if !ends || said.is_empty() {
+                let remedy =
+                    "name the end token as eos_token in tokenizer_config.json, and in generation_config.json where sampling is to stop";
+                all.push(
+                    Finding::fault("mask", format!("{name}: the end token is not in the loss, or does not stop sampling"), remedy)
+                        .with(lines),
+                );
+                continue;
+            }
+            let opens =
+                if rendered.prefill.is_empty() { String::new() } else { format!(", which opens the response with {:?}", rendered.prefill) };
+            let says = format!(
+                "{name}: {} tokens of the completion and the end token {:?} are in the loss, {} of the prompt{opens} are not",
+                thousands(targets.len() - 1),
+                text.decode(&[text.end_id()]),
+                thousands(prompt.len())
+            );
+            all.push(Finding::good("mask", says).with(lines));
+            all.extend(talk::border(text, &name, prompt, targets)?);
+        }
+        Ok(all)
+    }
+
+    /// Whether what is sampled and trained on fits into what is allowed for it.
+    fn lengths(&self, loaded: &Loaded) -> Result<Vec<Finding>> {
+        let mut all = Vec::new();
+        let recipe = &self.run.recipe;
+        let positions = loaded.decoder.config().max_positions;
+        let mut caps: Vec<(String, PromptStyle, usize)> = Vec::new();
+        if self.role == "teacher" {
+            caps.push(("sample.max_tokens".into(), recipe.sample.prompt, recipe.sample.params.max_tokens));
+        }
+        for (i, phase) in self.model.phases.iter().enumerate() {
+            if let Method::Grpo(grpo) = &phase.method {
+                caps.push((format!("{}.phase[{i}].max_tokens", self.role), grpo.prompt, grpo.max_tokens));
+            }
+        }
+        caps.extend(
+            recipe.evaluate.tasks.iter().map(|task| (format!("evaluate.{}.max_tokens", task.name), task.prompt, task.params.max_tokens)),
+        );
+        for (key, style, cap) in caps {
+            all.push(self.cap(loaded, &key, style, cap)?);
+        }
+        let limit = if self.model.max_length == 0 { positions } else { self.model.max_length };
+        for phase in &self.model.phases {
+            if let Method::Sft(sft) = &phase.method {
+                all.extend(self.rows(loaded, &phase.name, sft, limit)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// A cap on completions against the shortest right answers, and together with its prompts against the positions.
+    fn cap(&self, loaded: &Loaded, key: &str, style: PromptStyle, cap: usize) -> Result<Finding> {
+        let positions = loaded.decoder.config().max_positions;
+        let (mut longest, mut prompts) = (0, 0);
+        for tried in self.tried {
+            for (problem, forms) in tried.problems.iter().zip(&tried.perfect) {
+                prompts = prompts.max(render(&loaded.text, style, &problem.question)?.tokens.len());
+                // The shortest form: a model needs at least so many.
+                let lengths = forms.iter().flatten().map(|form| {
+                    let row = Demonstration::of(style, &problem.question, form.clone())?.example(&loaded.text)?;
+                    Ok(row.targets())
+                });
+                longest = longest.max(lengths.collect::<Result<Vec<usize>>>()?.into_iter().min().unwrap_or(0));
+            }
+        }
+        Ok(if longest > cap {
+            let remedy = format!(
+                "raise it: no attempt at such a problem could be right; {} leaves room to reason",
+                thousands((8 * longest).max(256))
+            );
+            Finding::fault(
+                "length",
+                format!("{key} = {cap} is less than the {longest} tokens of a right answer without any reasoning"),
+                remedy,
+            )
+        } else if prompts + cap > positions {
+            let remedy = format!("lower it to {}, or take a model with more positions", positions.saturating_sub(prompts));
+            let says = format!(
+                "{key} = {cap} and a prompt of {prompts} tokens are beyond the model's {positions} positions: long attempts would be cut there"
+            );
+            Finding::warning("length", says, remedy)
+        } else {
+            Finding::good(
+                "length",
+                format!("{key} = {cap}; the longest prompt of {TRIED} is {prompts} tokens, a bare right answer at most {longest}"),
+            )
+        })
+    }
+
+    /// What rows of a corpus measure, against the longest that are trained on.
+    fn rows(&self, loaded: &Loaded, phase: &str, sft: &Sft, limit: usize) -> Result<Option<Finding>> {
+        let stage = format!("{}/{phase}", self.role);
+        let corpora = Corpora { run: self.run, stage: &stage, corpus: Corpus::Filtered, limit };
+        let corpus = self.run.folder(super::super::filter::FOLDER);
+        if sft.data.iter().any(|part| part.from == crate::recipe::DataPart::CORPUS) && !corpus.exists() {
+            return Ok(Some(Finding::note(
+                "length",
+                format!("{stage}: the corpus is not made yet; look again when it is, before the phase begins"),
+            )));
+        }
+        let mut measured = corpora.measure(sft, &loaded.text, MEASURED).with_context(|| stage.clone())?;
+        measured.tokens.sort_unstable();
+        let n = measured.tokens.len();
+        let Some(longest) = measured.tokens.last().copied() else {
+            return Err(anyhow!("{stage}: {} holds no rows; filter less, or sample more", sft.sources()));
+        };
+        let at = |share: f64| measured.tokens[((n - 1) as f64 * share).round() as usize];
+        let says = format!(
+            "{stage}: {} rows of {}: {} tokens in the middle, {} at the 99th of 100, {longest} at most; max_length {limit}",
+            thousands(n),
+            sft.sources(),
+            at(0.5),
+            at(0.99)
+        );
+        let beyond = measured.tokens.iter().filter(|tokens| **tokens > limit).count();
+        Ok(Some(if measured.ended == 0 {
+            let remedy = "take traces that ended by themselves (finished = true in [filter]); sample with more max_tokens";
+            Finding::fault(
+                "length",
+                format!("{stage}: not one of {n} rows ends by itself, so no end token is in the loss: the model would never learn to stop"),
+                remedy,
+            )
+        } else if beyond * 2 > n {
+            let remedy = format!(
+                "raise max_length to {}, or filter for length: what is too long is left out, and here that is most of it",
+                at(0.99)
+            );
+            Finding::fault("length", format!("{says}; {beyond} are longer"), remedy)
+        } else if beyond > 0 {
+            let remedy = format!("raise max_length to {longest} to keep them all; they are left out, not cut");
+            Finding::warning("length", format!("{says}; {beyond} are longer"), remedy)
+        } else {
+            Finding::good("length", says)
+        }))
+    }
+
+    /// Bytes that may be used to try the model.
+    pub fn room(&self) -> usize {
+        available_memory().unwrap_or(usize::MAX) / 2
+    }
+}
