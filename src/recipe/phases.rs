@@ -198,6 +198,14 @@ fn check_optimizer(t: &Table, beta1: f64, beta2: f64, weight_decay: f64, max_gra
 }
 
 fn read_grpo(t: &mut Table) -> Grpo {
+    let cuts = ["top_p", "top_k", "min_p"];
+    for key in cuts.into_iter().filter(|key| t.has(key)) {
+        t.problem(format!(
+            "{}: GRPO samples from the whole distribution, leave it out: attempts from a cut one are not those of the policy that is updated",
+            t.path(key)
+        ));
+    }
+    t.pass_over(|key, _| cuts.contains(&key));
     let epsilon = t.or("epsilon", 0.2);
     let settings = GrpoSettings {
         steps: t.or("steps", 100),
