@@ -121,7 +121,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Dtype::F32)]
         dtype: Dtype,
     },
-    /// What this machine can do: whether untrusted programs can be confined here, and a dozen escapes that are tried
+    /// What this machine has and lacks, and what to do about it: processor, memory, disk, GPU, the Hub; and a dozen escapes that are tried in the sandbox
     Doctor,
 }
 
@@ -289,9 +289,11 @@ fn dispatch(cli: Cli) -> Result<()> {
             print(&stage::merge::merge(&ask)?)
         }
         Command::Doctor => {
-            let findings = stage::doctor::doctor(shared.json)?;
-            print(&findings.text)?;
-            findings.verdict
+            let colour = stage::colours(std::io::stdout());
+            let ask = stage::doctor::Ask { run: shared.run.as_deref(), json: shared.json, columns: columns(), colour };
+            let report = stage::doctor::machine(&ask);
+            print(&report.text)?;
+            report.verdict
         }
     }
 }

@@ -1,40 +1,42 @@
-//! `distill doctor`: what this machine can do, one line per check.
+//! `distill doctor`: what this machine has and lacks, one finding per check, with what to do about it.
 //!
-//! So far it tries the sandbox: which tier programs would run in, and a dozen escapes in it. It writes nothing and runs no program but its own.
+//! It writes nothing and runs no program but its own. A fault (exit code 78) is what would stop a run; what only makes one slow or small is a warning.
 
-use super::config;
-use crate::sandbox::{Check, Options, Sandbox, selftest};
-use anyhow::{Result, anyhow};
+mod finding;
+mod machine;
+
+pub use finding::{Finding, Findings, State};
+
+use anyhow::Result;
 use serde_json::json;
+use std::path::Path;
+
+/// What the doctor is asked for.
+pub struct Ask<'a> {
+    /// The run directory that is meant; where there is none, that of any run.
+    pub run: Option<&'a Path>,
+    pub json: bool,
+    /// Columns that the text is laid out in.
+    pub columns: usize,
+    pub colour: bool,
+}
 
 /// What was found.
-pub struct Findings {
-    /// The lines to print.
+pub struct Report {
+    /// To print, as text or as JSON.
     pub text: String,
-    /// An error (exit code 78) where a check failed.
+    /// An error (exit code 78) where there is a fault.
     pub verdict: Result<()>,
 }
 
-/// Tries the sandbox. With `json`, one object with the tier, the interpreter and the checks.
-///
-/// # Errors
-/// Where there is no sandbox, naming what is missing; or where it broke.
-pub fn doctor(json: bool) -> Result<Findings> {
-    let sandbox = config(Sandbox::open(Options::default()).map_err(|refused| anyhow!(refused)))?;
-    let checks = config(selftest(&sandbox).map_err(|failed| anyhow!(failed)))?;
-    let held = checks.iter().all(|check| check.held);
-    let unsafe_here = || anyhow!("the sandbox does not hold on this machine: run no untrusted program here");
-    let verdict = config(if held { Ok(()) } else { Err(unsafe_here()) });
-    let (tier, python) = (sandbox.tier(), sandbox.python());
-    if json {
-        let one = |check: &Check| json!({"name": check.name, "held": check.held, "detail": check.detail});
-        let checks: Vec<_> = checks.iter().map(one).collect();
-        let python = json!({"executable": python.executable, "version": python.version});
-        return Ok(Findings { text: format!("{:#}\n", json!({"sandbox": {"tier": tier, "python": python, "checks": checks}})), verdict });
-    }
-    let mut text = format!("sandbox  {tier}, Python {} at {}\n", python.version, python.executable.display());
-    for Check { name, held, detail } in &checks {
-        text += &format!("  {}  {name}: {detail}\n", if *held { "held   " } else { "ESCAPED" });
-    }
-    Ok(Findings { text, verdict })
+/// Examines the machine, whatever is to be run on it. With `json`, one object with the findings and what was tried in the sandbox, or null.
+pub fn machine(ask: &Ask) -> Report {
+    let machine::Examined { findings, sandbox } = machine::examine(ask.run);
+    let text = if ask.json {
+        let all = json!({"version": env!("CARGO_PKG_VERSION"), "findings": findings.json(), "sandbox": sandbox});
+        format!("{all:#}\n")
+    } else {
+        findings.text(ask.columns, ask.colour)
+    };
+    Report { text, verdict: findings.verdict() }
 }
