@@ -121,9 +121,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Dtype::F32)]
         dtype: Dtype,
     },
-    /// What this machine can do; with a recipe, what would go wrong in a run of it. Writes and trains nothing
+    /// What this machine has and lacks, and what to do about it, with a dozen escapes that are tried in the sandbox; with a recipe, what would go wrong in a run of it
     Doctor {
-        /// A recipe (.toml) to look at, with its problems and models
+        /// A recipe (.toml) to look at, with its problems and models; nothing is written, fetched or trained
         recipe: Option<PathBuf>,
     },
 }
@@ -291,16 +291,16 @@ fn dispatch(cli: Cli) -> Result<()> {
             let ask = stage::merge::Ask { adapter, out: shared.run, precision: dtype.into(), force: shared.force, json: shared.json };
             print(&stage::merge::merge(&ask)?)
         }
-        Command::Doctor { recipe: Some(path) } => {
-            let parsed = read(&path)?.parse(&shared.overrides);
-            let findings = stage::doctor::recipe(parsed, shared.run, shared.json, columns());
-            print(&findings.text)?;
-            findings.verdict
-        }
-        Command::Doctor { recipe: None } => {
-            let findings = stage::doctor::doctor(shared.json)?;
-            print(&findings.text)?;
-            findings.verdict
+        Command::Doctor { recipe } => {
+            let parsed = recipe.map(|path| read(&path)).transpose()?.map(|draft| draft.parse(&shared.overrides));
+            let colour = stage::colours(std::io::stdout());
+            let ask = stage::doctor::Ask { run: shared.run.as_deref(), json: shared.json, columns: columns(), colour };
+            let report = match parsed {
+                Some(parsed) => stage::doctor::recipe(parsed, &ask),
+                None => stage::doctor::machine(&ask),
+            };
+            print(&report.text)?;
+            report.verdict
         }
     }
 }

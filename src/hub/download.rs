@@ -14,7 +14,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 /// How long to wait for what.
 #[derive(Clone, Copy)]
@@ -111,6 +112,17 @@ impl Client<'_> {
         })
     }
 
+    /// The status that an address of the Hub answers with, asked once and within this time.
+    pub fn status(&self, url: &str, within: Duration) -> Result<u16, Fault> {
+        self.go_on()?;
+        let request = self.request(url).config().timeout_global(Some(within)).build();
+        let response = request.call().map_err(|error| self.fault(error))?;
+        if response.status().is_success() && is_page(&response) {
+            return Err(page());
+        }
+        Ok(response.status().as_u16())
+    }
+
     /// Brings a file of a commit into the cache and gives its place in the snapshot.
     pub fn file(&self, place: Place, commit: &str, listed: &File) -> Result<PathBuf, Fault> {
         let name = &listed.rfilename;
@@ -155,7 +167,7 @@ impl Client<'_> {
         let mut response = self.get(url, held)?;
         let status = response.status().as_u16();
         if matches!(status, 200 | 206) && is_page(&response) && !listed.rfilename.ends_with(".html") {
-            return Err(Fault::Transport("a page of HTML came in its place".into()));
+            return Err(page());
         }
         match status {
             200 => {
@@ -196,15 +208,20 @@ impl Client<'_> {
     /// One request for a file from a byte on; the answer may have any status.
     fn get(&self, url: &str, from: u64) -> Result<Response<Body>, Fault> {
         self.go_on()?;
-        let mut request = self.agent.get(url);
-        // A token goes to the Hub only; what it redirects to has addresses that are signed.
-        if let Some(token) = &self.hub.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
+        let mut request = self.request(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
         request.call().map_err(|error| self.fault(error))
+    }
+
+    fn request(&self, url: &str) -> RequestBuilder<WithoutBody> {
+        let request = self.agent.get(url);
+        // A token goes to the Hub only; what it redirects to has addresses that are signed.
+        match &self.hub.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     fn fault(&self, error: ureq::Error) -> Fault {
@@ -272,6 +289,11 @@ impl Client<'_> {
 fn continues(response: &Response<Body>, from: u64) -> bool {
     let range = response.headers().get("Content-Range").and_then(|range| range.to_str().ok());
     range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()) == Some(from)
+}
+
+/// What a network's login page looks like from here.
+fn page() -> Fault {
+    Fault::Transport("a page of HTML came in its place".into())
 }
 
 fn is_page(response: &Response<Body>) -> bool {

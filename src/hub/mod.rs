@@ -5,11 +5,13 @@
 
 mod download;
 mod files;
+mod look;
 
 use anyhow::{Context, Result, anyhow, bail};
 use download::{Client, Fault, Patience, with_client};
 use files::{File, dataset_files, files_below, model_files};
 use hf_hub::{Cache, Repo, RepoType};
+pub use look::{Answer, Look, look};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,6 +77,30 @@ struct Hub {
     patience: Patience,
 }
 
+/// A variable of the environment; an empty one is none.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The folder in which the Hub's tools keep what is theirs.
+fn home(variable: &impl Fn(&str) -> Option<String>) -> PathBuf {
+    variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
+        let user = || variable("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".cache");
+        variable("XDG_CACHE_HOME").map_or_else(user, PathBuf::from).join("huggingface")
+    })
+}
+
+/// The token, and what it is from: the name of a variable or the path of a file.
+fn token(variable: &impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    let stored = || {
+        let file = variable("HF_TOKEN_PATH").map_or_else(|| home(variable).join("token"), PathBuf::from);
+        Some((fs::read_to_string(&file).ok()?, file.display().to_string()))
+    };
+    let (token, place) = variable("HF_TOKEN").map(|token| (token, "HF_TOKEN".to_owned())).or_else(stored)?;
+    let token = token.trim().to_string();
+    (!token.is_empty()).then_some((token, place))
+}
+
 /// Picks files by the names there are and takes each: a download, or a look whether it is there.
 type Choose<'a> = &'a dyn Fn(&[String], &dyn Fn(&str) -> Result<PathBuf>) -> Result<()>;
 
@@ -88,23 +114,17 @@ struct Place<'a> {
 
 impl Hub {
     fn from_env(access: Access) -> Self {
-        Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), access)
+        Self::from_variables(environment, access)
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>, access: Access) -> Self {
-        let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
-            let user = || variable("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".cache");
-            variable("XDG_CACHE_HOME").map_or_else(user, PathBuf::from).join("huggingface")
-        });
-        let token_file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-        let token = variable("HF_TOKEN").or_else(|| fs::read_to_string(token_file).ok());
         let is_on = |value: String| ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str());
         let stall = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
         let stall = stall.filter(|stall| !stall.is_zero());
         Self {
-            cache: variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
+            cache: variable("HF_HUB_CACHE").map_or_else(|| home(&variable).join("hub"), PathBuf::from),
             endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()).trim_end_matches('/').to_string(),
-            token: token.map(|token| token.trim().to_string()).filter(|token| !token.is_empty()),
+            token: token(&variable).map(|(token, _)| token),
             access: Access { offline: access.offline || variable("HF_HUB_OFFLINE").is_some_and(is_on), ..access },
             patience: Patience { stall: stall.unwrap_or(Patience::default().stall), ..Patience::default() },
         }

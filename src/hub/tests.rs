@@ -487,3 +487,51 @@ fn the_environment_is_read_as_other_tools_read_it() {
     assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "given")]).token.as_deref(), Some("given"));
     assert_eq!(hub(&[("HF_HOME", "/nowhere"), ("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
 }
+
+/// What a look says with these variables, with everything in it that a person could get to see.
+fn seen(variables: &[(&str, &str)]) -> (look::Look, String) {
+    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+    let look = look::of(|name| variables.get(name).map(|value| value.to_string()));
+    let told = format!("{} {:?} {:?} {}", look.endpoint, look.answer, look.token, look.cache.display());
+    (look, told)
+}
+
+#[test]
+fn a_look_says_whether_the_hub_answers_and_whether_it_takes_the_token_and_tells_no_secret() {
+    let home = tempfile::tempdir().unwrap();
+    for folder in ["models--org--name", "models--org--other", "datasets--org--name"] {
+        fs::create_dir_all(home.path().join("hub").join(folder)).unwrap();
+    }
+    let path = home.path().to_str().unwrap();
+    for (status, token, expected, question) in [
+        (None, false, Answer::Reached, "/api/models?limit=1 -"),
+        (None, true, Answer::TokenTaken, "/api/whoami-v2 -"),
+        (Some(401), true, Answer::TokenRefused, "/api/whoami-v2 -"),
+        (Some(404), true, Answer::Reached, "/api/whoami-v2 -"),
+        (Some(404), false, Answer::Status(404), "/api/models?limit=1 -"),
+        (Some(503), true, Answer::Status(503), "/api/whoami-v2 -"),
+    ] {
+        let status = status.map(|status| (String::new(), (status, ALWAYS)));
+        let (address, server) = serve(Server { status: status.into_iter().collect(), ..small_model() });
+        let (home, address) = (("HF_HOME", path), ("HF_ENDPOINT", &*address));
+        let (look, told) = if token { seen(&[home, address, ("HF_TOKEN", "hf_secret")]) } else { seen(&[home, address]) };
+        assert_eq!(look.answer, expected, "{told}");
+        assert_eq!((look.token.as_deref(), look.models), (token.then_some("HF_TOKEN"), 2), "{told}");
+        assert!(!told.contains("secret"), "{told}");
+        assert_eq!(server.lock().unwrap().requests, [question]);
+        assert_eq!(seen(&[home, address, ("HF_HUB_OFFLINE", "1")]).0.answer, Answer::Offline);
+        assert_eq!(server.lock().unwrap().requests.len(), 1, "an offline look asks nobody");
+    }
+    let (address, _) = serve(Server { pages: vec![String::new()], ..small_model() });
+    assert!(matches!(seen(&[("HF_ENDPOINT", &address)]).0.answer, Answer::Unreachable(reason) if reason.contains("a page of HTML")));
+
+    fs::write(home.path().join("token"), "hf_secret\n").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mirror = format!("http://me:secret@{closed}/mirror");
+    let (look, told) = seen(&[("HF_HOME", path), ("HF_ENDPOINT", &mirror)]);
+    assert_eq!(look.endpoint, format!("http://{closed}/mirror"));
+    assert_eq!(look.token, Some(format!("{path}/token")));
+    assert!(matches!(look.answer, Answer::Unreachable(_)) && !told.contains("secret"), "{told}");
+    let (look, told) = seen(&[("HF_ENDPOINT", "me:secret@mirror"), ("HF_TOKEN", "hf_\nsecret")]);
+    assert!(matches!(look.answer, Answer::Unreachable(_)) && !told.contains("secret"), "{told}");
+}

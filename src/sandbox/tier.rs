@@ -102,10 +102,15 @@ impl Refused {
         Self { tried, remedies }
     }
 
-    fn text(&self) -> String {
+    /// What each tier wants for, without the remedies.
+    pub fn why(&self) -> String {
         let tried: Vec<String> = self.tried.iter().map(|(tier, why)| format!("{tier}: {why}")).collect();
         let tried = if tried.is_empty() { "no tier may be used".to_owned() } else { tried.join("; ") };
-        format!("programs cannot be confined on this machine, and none was run ({tried}). {}", self.remedies.join(" "))
+        format!("programs cannot be confined on this machine, and none was run ({tried})")
+    }
+
+    fn text(&self) -> String {
+        format!("{}. {}", self.why(), self.remedies.join(" "))
     }
 }
 

@@ -1,9 +1,10 @@
-//! `distill doctor`: what this machine can do, one line per check.
+//! `distill doctor`: what this machine has and lacks, one finding per check, with what to do about it.
 //!
-//! So far it tries the sandbox: which tier programs would run in, and a dozen escapes in it. It writes nothing and runs no program but its own.
+//! With a recipe it looks at a run before it is begun. It writes nothing and runs no program but its own and a recipe's verifier. A fault (exit code 78) is what would stop a run; what only makes one slow or small is a warning.
 
 mod completion;
 mod finding;
+mod machine;
 mod model;
 mod preview;
 mod recipe;
@@ -11,52 +12,56 @@ mod sizes;
 mod talk;
 mod trial;
 
-use super::config;
-use crate::sandbox::{Check, Options, Sandbox, selftest};
-use anyhow::{Result, anyhow};
+pub use finding::{Finding, Findings, State};
+
+use crate::recipe::Recipe;
+use anyhow::Result;
 use serde_json::json;
+use std::path::Path;
+
+/// What the doctor is asked for.
+pub struct Ask<'a> {
+    /// The run directory that is meant; where there is none, that of any run.
+    pub run: Option<&'a Path>,
+    pub json: bool,
+    /// Columns that the text is laid out in.
+    pub columns: usize,
+    pub colour: bool,
+}
 
 /// What was found.
-pub struct Findings {
-    /// The lines to print.
+pub struct Report {
+    /// To print, as text or as JSON.
     pub text: String,
-    /// An error (exit code 78) where a check failed.
+    /// An error (exit code 78) where there is a fault.
     pub verdict: Result<()>,
 }
 
-/// Tries the sandbox. With `json`, one object with the tier, the interpreter and the checks.
-///
-/// # Errors
-/// Where there is no sandbox, naming what is missing; or where it broke.
-pub fn doctor(json: bool) -> Result<Findings> {
-    let sandbox = config(Sandbox::open(Options::default()).map_err(|refused| anyhow!(refused)))?;
-    let checks = config(selftest(&sandbox).map_err(|failed| anyhow!(failed)))?;
-    let held = checks.iter().all(|check| check.held);
-    let unsafe_here = || anyhow!("the sandbox does not hold on this machine: run no untrusted program here");
-    let verdict = config(if held { Ok(()) } else { Err(unsafe_here()) });
-    let (tier, python) = (sandbox.tier(), sandbox.python());
-    if json {
-        let one = |check: &Check| json!({"name": check.name, "held": check.held, "detail": check.detail});
-        let checks: Vec<_> = checks.iter().map(one).collect();
-        let python = json!({"executable": python.executable, "version": python.version});
-        return Ok(Findings { text: format!("{:#}\n", json!({"sandbox": {"tier": tier, "python": python, "checks": checks}})), verdict });
-    }
-    let mut text = format!("sandbox  {tier}, Python {} at {}\n", python.version, python.executable.display());
-    for Check { name, held, detail } in &checks {
-        text += &format!("  {}  {name}: {detail}\n", if *held { "held   " } else { "ESCAPED" });
-    }
-    Ok(Findings { text, verdict })
+/// Examines the machine, whatever is to be run on it. With `json`, one object with the findings and what was tried in the sandbox, or null.
+pub fn machine(ask: &Ask) -> Report {
+    let machine::Examined { findings, sandbox } = machine::examine(ask.run);
+    let text = if ask.json {
+        let all = json!({"version": env!("CARGO_PKG_VERSION"), "findings": findings.json(), "sandbox": sandbox});
+        format!("{all:#}\n")
+    } else {
+        findings.text(ask.columns, ask.colour)
+    };
+    Report { text, verdict: findings.verdict() }
 }
 
-/// Looks at a recipe before a run of it.
-pub fn recipe(parsed: Result<crate::recipe::Recipe>, run: Option<std::path::PathBuf>, json: bool, columns: usize) -> Findings {
-    let all = finding::Findings(match parsed {
-        Err(error) => format!("{error:#}").lines().map(|line| finding::Finding::fault("recipe", line, "correct the recipe")).collect(),
+/// Looks at a recipe before a run of it; one that is none is a finding for each of its problems.
+pub fn recipe(parsed: Result<Recipe>, ask: &Ask) -> Report {
+    let all = Findings(match parsed {
+        Err(error) => format!("{error:#}").lines().map(|line| Finding::fault("recipe", line, "correct the recipe")).collect(),
         Ok(parsed) => {
-            let folder = run.unwrap_or_else(|| super::default_folder(&parsed.name));
+            let folder = ask.run.map_or_else(|| super::default_folder(&parsed.name), Path::to_path_buf);
             recipe::findings(parsed, folder)
         }
     });
-    let text = if json { format!("{:#}\n", json!({"findings": all.json()})) } else { all.text(columns, false) };
-    Findings { text, verdict: all.verdict() }
+    let text = if ask.json {
+        format!("{:#}\n", json!({"version": env!("CARGO_PKG_VERSION"), "findings": all.json()}))
+    } else {
+        all.text(ask.columns, ask.colour)
+    };
+    Report { text, verdict: all.verdict() }
 }

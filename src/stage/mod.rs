@@ -26,7 +26,7 @@ mod ui;
 pub mod verify;
 
 pub use run::{ConfigError, Interrupted, Run, Status, config};
-pub use ui::{Ui, columns, complain, interrupt_requested, watch_for_interrupts};
+pub use ui::{Ui, colours, columns, complain, interrupt_requested, watch_for_interrupts};
 
 use anyhow::Result;
 use std::path::PathBuf;

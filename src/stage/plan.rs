@@ -494,10 +494,14 @@ pub(super) fn available_memory() -> Option<usize> {
     Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
 }
 
-fn available_disk(run: &Path) -> Option<usize> {
-    let existing = run.ancestors().find(|p| p.exists()).filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let stat = rustix::fs::statvfs(existing).ok()?;
+pub(super) fn available_disk(run: &Path) -> Option<usize> {
+    let stat = rustix::fs::statvfs(existing(run)).ok()?;
     Some((stat.f_bavail * stat.f_frsize) as usize)
+}
+
+/// A path itself, or what is there of the folders above it.
+pub(super) fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|p| p.exists()).filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn duration(seconds: f64) -> String {

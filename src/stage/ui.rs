@@ -35,6 +35,17 @@ pub fn columns(stream: impl std::os::fd::AsFd) -> usize {
     said.or_else(measured).filter(|columns| *columns > 0).unwrap_or(DEFAULT)
 }
 
+/// Whether text on `stream` may have colours: it is a terminal that knows them, and `NO_COLOR` is not set.
+pub fn colours(stream: impl IsTerminal) -> bool {
+    let said = |name: &str| std::env::var(name).unwrap_or_default();
+    stream.is_terminal() && wants_colours(&said("NO_COLOR"), &said("TERM"))
+}
+
+/// By the convention of no-color.org an empty variable is none.
+fn wants_colours(no_color: &str, term: &str) -> bool {
+    no_color.is_empty() && term != "dumb"
+}
+
 /// How much is shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ui {
@@ -71,5 +82,21 @@ impl Ui {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(text::column(label, name));
         bar
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_shown_to_those_who_can_see_them_and_want_to() {
+        for (no_color, term, wanted) in
+            [("", "xterm-256color", true), ("", "", true), ("", "dumb", false), ("1", "xterm", false), ("0", "xterm", false)]
+        {
+            assert_eq!(wants_colours(no_color, term), wanted, "NO_COLOR={no_color} TERM={term}");
+        }
+        let file = std::fs::File::open("/dev/null").expect("it is everywhere");
+        assert!(!colours(file));
     }
 }

@@ -208,6 +208,6 @@ fn an_unavailable_verifier_stops_the_stage_before_it_samples() {
     assert!(!place.path("out/traces/manifest.json").exists());
     assert!(place.written("out", "journal").is_empty());
     let mut command = place.command();
-    let doctor = place.output("doctor", command.env("DISTILL_PYTHON", "/bin/true").arg("doctor")).exits(78);
-    assert!(doctor.stdout.is_empty() && doctor.stderr.contains("none was run"), "{doctor:?}");
+    let doctor = place.output("doctor", command.env("DISTILL_PYTHON", "/bin/true").args(["doctor", "--json"])).exits(78);
+    assert!(doctor.json()["sandbox"].is_null() && doctor.stdout.contains("none was run (python: /bin/true"), "{doctor:?}");
 }

@@ -59,7 +59,7 @@ fn a_line_that_cannot_be_read_comes_back_with_its_number_and_the_others_are_judg
 #[test]
 fn programs_are_run_confined_beside_other_lines() {
     let place = Place::new();
-    if place.distill("doctor").code != Some(0) {
+    if place.distill("doctor --json").json()["sandbox"].is_null() {
         eprintln!("skipped: this machine has no sandbox (programs as pairs)");
         return;
     }

@@ -1,6 +1,7 @@
 //! `distill doctor` on machines that lack something, played by taking it from the process before it starts; and what is left when it is killed.
 
 use seccompiler::{SeccompAction, SeccompFilter, apply_filter};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
@@ -8,8 +9,26 @@ use std::time::{Duration, Instant};
 
 const DISTILL: &str = env!("CARGO_BIN_EXE_distill");
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The program without the network, which is not looked for here.
+fn distill() -> Command {
+    let mut command = Command::new(DISTILL);
+    command.env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+/// What was found.
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Asserts that there is no sandbox, that nothing was run in one, and that this part of what is missing or helps is named.
+fn refused(output: &Output, part: &str) {
+    let all = json(output);
+    assert!(output.status.code() == Some(78) && all["sandbox"].is_null(), "{all:#}");
+    let findings = all["findings"].as_array().expect("a list");
+    let found = findings.iter().find(|finding| finding["check"] == "sandbox").expect("the sandbox is looked at");
+    let said = format!("{} {}", found["says"], found["remedy"]);
+    assert!(found["state"] == "fault" && said.contains("none was run") && said.contains(part), "{said}");
 }
 
 /// The doctor where some system calls do not exist.
@@ -19,9 +38,11 @@ fn without(calls: &[i64]) -> Output {
     let arch = std::env::consts::ARCH.try_into().expect("an architecture with filters");
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, absent, arch).expect("a filter");
     let program: seccompiler::BpfProgram = filter.try_into().expect("a filter");
-    let mut command = Command::new(DISTILL);
+    let mut command = distill();
     // SAFETY: between fork and exec two system calls are made and nothing is allocated.
-    unsafe { command.arg("doctor").pre_exec(move || apply_filter(&program).map_err(|_| std::io::ErrorKind::Unsupported.into())) };
+    unsafe {
+        command.args(["doctor", "--json"]).pre_exec(move || apply_filter(&program).map_err(|_| std::io::ErrorKind::Unsupported.into()))
+    };
     command.output().expect("the program starts")
 }
 
@@ -40,16 +61,11 @@ fn what_the_kernel_lacks_is_named_and_nothing_runs() {
     if !is_whole("taking parts of it away") {
         return;
     }
-    let refused = |output: &Output, part: &str| {
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(78), "{said}");
-        assert!(said.contains("none was run") && said.contains(part) && output.stdout.is_empty(), "{said}");
-    };
     refused(&without(&[libc::SYS_seccomp]), "System call filters are missing");
     let landlock = [libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
     let output = without(&landlock);
     if output.status.success() {
-        assert!(text(&output.stdout).starts_with("sandbox  bwrap, "), "{}", text(&output.stdout));
+        assert_eq!(json(&output)["sandbox"]["tier"], "bwrap");
     } else {
         refused(&output, "Landlock is missing");
     }
@@ -61,14 +77,13 @@ fn without_user_namespaces_nothing_runs() {
     if !is_whole("a machine without user namespaces") {
         return;
     }
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" doctor";
-    let output = Command::new("unshare").args(["-Ur", "sh", "-c", script, DISTILL]).output();
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" doctor --json";
+    let output = Command::new("unshare").args(["-Ur", "sh", "-c", script, DISTILL]).env("HF_HUB_OFFLINE", "1").output();
     let Ok(output) = output.ok().filter(|output| output.status.code() == Some(78)).ok_or(()) else {
         eprintln!("skipped: unshare is missing (a machine without user namespaces)");
         return;
     };
-    let said = text(&output.stderr);
-    assert!(said.contains("none was run") && said.contains("User namespaces are switched off"), "{said}");
+    refused(&output, "User namespaces are switched off");
 }
 
 /// Every process below this one.
@@ -92,7 +107,7 @@ fn descendants(root: u32) -> BTreeSet<u32> {
 
 #[test]
 fn a_killed_program_takes_its_helpers_and_programs_with_it() {
-    let mut doctor = Command::new(DISTILL).arg("doctor").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut doctor = distill().arg("doctor").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     let begin = Instant::now();
     let mut below = BTreeSet::new();
     // Helper, init, program, and a warm interpreter: at least three at some moment.

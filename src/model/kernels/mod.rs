@@ -23,6 +23,22 @@ pub(crate) use panels::Panels;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+/// The vectors that products are computed in on this machine, which `panels` and `gemm` choose when the program runs. All other loops have those that
+/// the program was compiled for.
+pub(crate) fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    let has_fma = std::arch::is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_fma = false;
+    match std::env::consts::ARCH {
+        "x86_64" if panels::in_avx512() => "AVX-512",
+        "x86_64" if has_fma => "AVX2 with FMA",
+        "x86_64" => "SSE2",
+        "aarch64" => "NEON",
+        _ => "plain loops",
+    }
+}
+
 /// One operand of a product: a matrix with `rows` x `cols` elements at strides (`rs`, `cs`) from `data[0]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Mat<'a> {

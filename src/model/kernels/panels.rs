@@ -127,6 +127,19 @@ struct Tile<'a> {
     depth: usize,
 }
 
+/// Whether tiles are computed in AVX-512's registers; else in plain loops, in vectors as wide as the compiler was let to make them.
+#[inline]
+pub(super) fn in_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
 /// Adds `x` (R, depth) times `weights` (depth, WIDTH) to `sums` (R, WIDTH), to zeros if `first`; R is at most `ROWS`. Asks for the memory of `next`.
 fn add_tile(sums: &mut [f32], x: Tile, weights: &[f32], next: &[f32], first: bool) {
     let rows = sums.len() / WIDTH;
@@ -135,7 +148,7 @@ fn add_tile(sums: &mut [f32], x: Tile, weights: &[f32], next: &[f32], first: boo
         "a tile reaches past its operands"
     );
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx512f") {
+    if in_avx512() {
         // SAFETY: the processor has AVX-512, and the assert bounds every address that is read or written.
         unsafe { avx512::add_tile(sums, x, weights, next, first) };
         return;

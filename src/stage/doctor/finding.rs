@@ -142,7 +142,7 @@ fn one_line(text: &str) -> String {
 fn below(line: &str, indent: usize, columns: usize, colour: bool) -> Vec<String> {
     let pieces = pieces(line);
     if colour && pieces.len() > 1 {
-        let painted: String = pieces.iter().map(|(code, text)| format!("{}{code}", harmless(text))).collect();
+        let painted: String = pieces.iter().map(|(text, code)| format!("{}{code}", harmless(text))).collect();
         return vec![format!("{:indent$}{painted}{PLAIN}", "")];
     }
     text::wrap(&format!("{:indent$}{}", "", harmless(&plain(line))), columns, indent + 2)
@@ -150,7 +150,7 @@ fn below(line: &str, indent: usize, columns: usize, colour: bool) -> Vec<String>
 
 /// A line without codes of colour.
 fn plain(line: &str) -> String {
-    pieces(line).into_iter().map(|(_, text)| text).collect()
+    pieces(line).into_iter().map(|(text, _)| text).collect()
 }
 
 /// Text and the code of colour behind it; the last piece has none. Other codes are text.

@@ -3,6 +3,7 @@
 //! Two marks at the margin say it without colours: `·` stands before what the model is shown, `+` before what it learns to say.
 
 use crate::model::text::Text;
+use crate::report::text::harmless;
 use crate::train::Example;
 
 /// Lines that are shown of the prompt and of the completion.
@@ -30,7 +31,7 @@ pub(super) fn lines(text: &Text, example: &Example) -> Vec<String> {
 
 fn part(text: &str, mark: char, colour: &str) -> Vec<String> {
     let all: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
-    let line = |line: &str| format!("{colour}{mark} {line}{PLAIN}");
+    let line = |line: &str| format!("{colour}{mark} {}{PLAIN}", harmless(line));
     if all.len() <= LINES {
         return all.into_iter().map(line).collect();
     }

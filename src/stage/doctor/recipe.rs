@@ -203,8 +203,8 @@ fn paid(stage: &str, preset: RewardPreset, max_tokens: usize, tried: &Tried, rul
     if paid == f64::MAX {
         return Finding::note("reward", format!("{stage}: not tried, no perfect completion is known"));
     }
-    let wrong = if failed == f64::MIN { String::new() } else { format!(", for a wrong one {failed}") };
-    let says = format!("{stage}: {preset:?} pays {paid} for a perfect completion{wrong}, for an empty one {empty}");
+    let wrong = if failed == f64::MIN { String::new() } else { format!(", for a wrong one {}", short(failed)) };
+    let says = format!("{stage}: {preset:?} pays {} for a perfect completion{wrong}, for an empty one {}", short(paid), short(empty));
     if paid < best - 1e-9 {
         let remedy = "a form of answer that this reward wants is none that this task's answers have; take another reward for this task";
         Finding::fault("reward", format!("{says}; the most that it can pay is {best}"), remedy)
@@ -245,6 +245,11 @@ fn memory_and_disk(run: &Run) -> Vec<Finding> {
         Err(error) => return vec![failed("memory", &error)],
     };
     sizes::findings(&needs)
+}
+
+/// A sum of shares without the noise of its last bits.
+fn short(reward: f64) -> f64 {
+    (reward * 1e6).round() / 1e6
 }
 
 /// The origin's folder, where it has one.
