@@ -1,8 +1,10 @@
 //! The training phases of teacher and student, and the controls: each reads a model and its data, and leaves a model folder.
 //!
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
-//! training goes on), `rollouts/` for GRPO, and while it runs one resumable `state/`.
+//! training goes on), `rollouts/` for GRPO, `checkpoints/` and `best/` where they are asked for, and while it runs one resumable `state/`.
 
+mod checkpoints;
+mod given_up;
 mod rollouts;
 mod watch;
 
@@ -30,6 +32,7 @@ use crate::shard::Manifest;
 use crate::train::memory::Setup;
 use crate::train::{AskOpinions, Batching, Best, Example, Grpo, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State};
 use anyhow::{Context, Result, bail, ensure};
+use checkpoints::Checkpoints;
 use rayon::prelude::*;
 use rollouts::{Keeper, Rollouts};
 use serde_json::{Value, json};
@@ -312,9 +315,11 @@ impl Job<'_> {
         // What the phase may end with is written as it is; what is only kept, at half the size.
         let load_best = phase.settings.held_out.is_some_and(|held_out| held_out.load_best);
         let precision = if load_best { Precision::F32 } else { Precision::Bf16 };
-        let mut observer = Follow { job: self, text, watch, precision };
-        let ended = sft.run(learner, &mut observer)?;
+        let checkpoints = Checkpoints::open(self, text, (steps, save_steps), resume)?;
+        let mut observer = Follow { job: self, text, watch, precision, checkpoints };
+        let ended = sft.run(learner, &mut observer);
         observer.watch.bar.finish_and_clear();
+        let ended = ended.map_err(|error| given_up::explained(self, error))?;
         let SftRun::Complete { best } = ended else { bail!(Interrupted) };
         let targets: usize = examples.iter().map(Example::targets).sum();
         let mut counts = json!({"examples": examples.len(), "too_long": too_long, "target_tokens": targets, "steps": steps});
@@ -363,18 +368,24 @@ impl Job<'_> {
         };
         let resume = grpo.resume_step()?;
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
-        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)? };
-        let complete = grpo.run(learner, &mut sampler, reference, &mut keeper)?;
+        let checkpoints = Checkpoints::open(self, text, (phase.settings.steps, save_steps), resume)?;
+        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)?, checkpoints };
+        let ended = grpo.run(learner, &mut sampler, reference, &mut keeper);
         keeper.watch.bar.finish_and_clear();
+        let complete = ended.map_err(|error| given_up::explained(self, error))?;
         let missing = keeper.rollouts.missing.clone();
         if !complete {
             bail!(Interrupted);
         }
+        let best = grpo.best()?;
         let source = speaker::source(&rollout, self.stage.clone(), String::new(), self.run);
         let manifest = keeper.rollouts.seal(crate::shard::Source { weights_hash: None, ..source })?;
         let mut counts = json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()});
         if !missing.is_empty() {
             counts["steps_without_rollouts"] = missing.into();
+        }
+        if let Some(best) = best {
+            counts["best"] = json!({"steps": best.steps, "reward": best.mean});
         }
         if let Some(judge) = judge {
             counts["judge"] = serde_json::to_value(judge.cost)?;
@@ -431,7 +442,7 @@ struct Examples {
     too_long: usize,
 }
 
-/// Folder in a phase's of the model with the lowest loss on held-out examples.
+/// Folder in a phase's of the model with the lowest loss on held-out examples, or the best rewards.
 const BEST: &str = "best";
 
 /// Writes down what an SFT phase does as it does it.
@@ -441,6 +452,7 @@ struct Follow<'a> {
     watch: Watch<'a>,
     /// Of the best model.
     precision: Precision,
+    checkpoints: Checkpoints<'a>,
 }
 
 impl SftObserver for Follow<'_> {
@@ -455,6 +467,14 @@ impl SftObserver for Follow<'_> {
             self.job.save(learner.decoder(), folder, self.precision)?;
             self.text.save_into(folder)
         })
+    }
+
+    fn after(&mut self, learner: &Learner, steps: usize) -> Result<()> {
+        self.checkpoints.after(learner, steps)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.watch.sync()
     }
 }
 

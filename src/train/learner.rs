@@ -9,6 +9,7 @@
 //! A small model's operations are too short to be worth splitting over threads one by one: a thread that waits for the next has to be woken each
 //! time. So a micro-batch of a small model is cut into shares, each thread takes whole shares, and their gradients are added in order.
 
+use super::finite;
 use super::optimizer::{AdamW, AdamWSettings};
 use crate::key::Key;
 use crate::lanes;
@@ -155,7 +156,7 @@ impl Learner {
     /// Adds the gradient of a loss to what is accumulated.
     ///
     /// `seeds(range, values)` is called for each micro-batch, with the range of its examples, and gives the derivatives of the loss. A
-    /// `reference` makes `Values::kl`.
+    /// `reference` makes `Values::kl`. A log-probability or a derivative that is not finite is an error ([`finite::NotFinite`]).
     pub fn accumulate(
         &mut self,
         examples: &[Example],
@@ -176,9 +177,11 @@ impl Learner {
                 ends.push(values.logprobs.len());
             }
             let targets = values.logprobs.len();
+            finite::check("the log-probability of a token", &values.logprobs)?;
             let seeds = seeds(range, values)?;
             for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.kl.as_ref()].into_iter().flatten() {
                 ensure!(seed.len() == targets, "{} derivatives for {targets} targets", seed.len());
+                finite::check("the derivative of the loss by a token's log-probability, entropy or KL", seed)?;
             }
             let (parameters, is_shared) = (self.optimizer.parameters(), self.collector.is_some());
             let shares = shares.into_iter().zip(ends).collect();

@@ -4,6 +4,7 @@
 //! the stages above; this floor gets examples or problems, and a place for its state.
 
 pub mod advantage;
+mod finite;
 mod grpo;
 mod learner;
 pub mod memory;
@@ -13,7 +14,8 @@ mod schedule;
 mod sft;
 mod state;
 
-pub use grpo::{AskOpinions, Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
+pub use finite::{Broken, NotFinite};
+pub use grpo::{AskOpinions, Batch, Collapse, Collapsed, Grpo, GrpoSettings, Observer, OverlongPenalty, Rung, StepRecord, Window};
 pub use learner::{Batching, Example, Learner, Seeds, Values};
 pub use objective::LossType;
 pub use optimizer::{AdamW, AdamWSettings, Optim};

@@ -3,6 +3,7 @@
 //! Differs from the textbook in this: rows are packed without padding, only completion tokens are in the loss (the end token among them), and
 //! the loss is the mean over the tokens of the whole batch, however it is cut into micro-batches.
 
+use super::finite::Broken;
 use super::learner::{Example, Learner, Seeds};
 use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
@@ -147,6 +148,16 @@ pub trait SftObserver {
     /// May break off, which saves the state first.
     fn record(&mut self, record: &SftRecord) -> Result<ControlFlow<()>>;
     fn best(&mut self, learner: &Learner, best: Best) -> Result<()>;
+
+    /// After each step, when `steps` are done and before the state that may be due is saved: what is made here is made again where a kill comes in between.
+    fn after(&mut self, _learner: &Learner, _steps: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before a state is saved out of turn: what was recorded has to be on the device first.
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// An SFT phase over fixed examples.
@@ -176,7 +187,18 @@ impl Sft<'_> {
             let batch: Vec<Example> =
                 (0..self.settings.batch_size).map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone()).collect();
             let next = step + 1;
-            let mut record = SftRecord { step, ..sft_step(learner, &batch, self.settings.loss_type, schedule.rate(step))? };
+            let taken = sft_step(learner, &batch, self.settings.loss_type, schedule.rate(step)).map_err(|error| {
+                Broken::of(
+                    error,
+                    step,
+                    || in_words(&batch),
+                    || {
+                        observer.sync()?;
+                        self.state.save(learner.optimizer(), &[], &Cursor { step, best })
+                    },
+                )
+            });
+            let mut record = SftRecord { step, ..taken? };
             if self.is_measured_after(next, steps) {
                 let loss = mean_loss(learner, self.held_out)?;
                 record.eval_loss = Some(loss);
@@ -187,6 +209,7 @@ impl Sft<'_> {
             }
             let flow = observer.record(&record)?;
             let stop = flow.is_break() && next < steps;
+            observer.after(learner, next)?;
             if stop || next.is_multiple_of(self.save_steps) && next < steps {
                 self.state.save(learner.optimizer(), &[], &Cursor { step: next, best })?;
             }
@@ -217,6 +240,10 @@ pub enum Run {
     Complete { best: Option<Best> },
     /// The observer broke off, and the state was saved.
     Stopped,
+}
+
+fn in_words(batch: &[Example]) -> String {
+    format!("a batch of {} sequences with {} target tokens", batch.len(), batch.iter().map(Example::targets).sum::<usize>())
 }
 
 /// Mean negative log-probability of the target tokens of some examples, in nats.

@@ -6,6 +6,7 @@ mod damage;
 mod environment;
 mod filters;
 mod fixture;
+mod kept;
 mod look;
 mod lora;
 mod plan;
