@@ -135,6 +135,19 @@ pub fn recover(path: impl AsRef<Path>) -> Result<()> {
     remove_folder(&new)
 }
 
+/// Removes a folder that was published, if it is there. It loses its name first, so that nobody ever sees a part of it; what a kill leaves is then
+/// `.<name>.gone` beside it.
+pub fn withdraw(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let gone = sibling(path, "gone")?;
+    remove_folder(&gone)?;
+    match fs::rename(path, &gone) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Ok(()) => remove_folder(&gone),
+    }
+}
+
 /// SHA-256 of a file's bytes, in lower-case hexadecimal.
 pub fn sha256_file(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();

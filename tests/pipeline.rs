@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// A few seconds' worth of the tiny recipe: every stage is there, with states and journals written often.
-const SMALLEST: [&str; 21] = [
+const SMALLEST: [&str; 22] = [
     "cold_start.traces=200",
     "teacher.phase[0].steps=25",
     "teacher.phase[1].steps=6",
@@ -28,6 +28,7 @@ const SMALLEST: [&str; 21] = [
     "evaluate.arithmetic={ problems = 24, n = 2, temperature = 1.0, max_tokens = 40 }",
     "execution.save_steps=3",
     "execution.grpo_save_steps=3",
+    "execution.checkpoints=2",
 ];
 
 fn distill(run: &Path, extra: &[&str]) -> Command {

@@ -212,3 +212,14 @@ fn hashes_are_sha256() {
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2, appendix B.1
     assert_eq!((sha256_file(dir.path().join("a")).unwrap(), sha256(b"abc")), (abc.into(), abc.into()));
 }
+
+#[test]
+fn a_withdrawn_folder_is_gone_and_so_is_what_a_kill_had_left_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    withdraw(&path).unwrap();
+    folder(&path, |new| file(new.join("a"), b"x")).unwrap();
+    fs::create_dir_all(dir.path().join(".model.gone/deep")).unwrap();
+    withdraw(&path).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}

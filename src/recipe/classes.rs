@@ -26,6 +26,8 @@ pub enum Class {
 }
 
 const EXECUTION: [&str; 1] = ["execution"];
+/// Tables of a phase that decide when it is given up, and nothing of what it makes.
+const GUARDS: [&str; 1] = ["collapse"];
 const EXTENSION: [&str; 3] = ["sample.n", "sample.problems", "evaluate"];
 
 /// The keys that differ between two resolved recipes, in the order of their paths.
@@ -53,13 +55,19 @@ fn class(key: &str, bnpo: bool) -> Class {
     let under = |prefix: &str| key == prefix || key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['.', '[']));
     if bnpo && key == "execution.micro_batch_tokens" {
         Class::Meaning
-    } else if EXECUTION.iter().any(|p| under(p)) {
+    } else if EXECUTION.iter().any(|p| under(p)) || is_guard(key) {
         Class::Execution
     } else if EXTENSION.iter().any(|p| under(p)) {
         Class::Extension
     } else {
         Class::Meaning
     }
+}
+
+/// Whether a key is such as `teacher.phase[1].collapse.drop`.
+fn is_guard(key: &str) -> bool {
+    let mut parts = key.split('.').skip(1);
+    parts.next().is_some_and(|part| part.starts_with("phase[")) && parts.next().is_some_and(|part| GUARDS.contains(&part))
 }
 
 /// Leaves of a table by path.
@@ -80,4 +88,28 @@ fn flat(table: &toml::Table) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     walk(String::new(), &Value::Table(table.clone()), &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_ends_a_phase_is_free_to_change() {
+        let parse = |text: &str| text.parse::<toml::Table>().unwrap();
+        let before =
+            parse("[[teacher.phase]]\nsteps = 9\ncollapse = { window = 20, drop = 0.5 }\n[collapse]\nx = 1\n[execution]\nslots = 3\n");
+        let after =
+            parse("[[teacher.phase]]\nsteps = 8\ncollapse = { window = 20, drop = 0.9 }\n[collapse]\nx = 2\n[execution]\nslots = 4\n");
+        let found: Vec<(String, Class)> = changes(&before, &after).into_iter().map(|change| (change.key, change.class)).collect();
+        let expected = [
+            ("collapse.x", Class::Meaning),
+            ("execution.slots", Class::Execution),
+            ("teacher.phase[0].collapse.drop", Class::Execution),
+            ("teacher.phase[0].steps", Class::Meaning),
+        ];
+        assert_eq!(found, expected.map(|(key, class)| (key.to_owned(), class)));
+        let gone = changes(&before, &parse("[[teacher.phase]]\nsteps = 9\n[collapse]\nx = 1\n[execution]\nslots = 3\n"));
+        assert!(gone.len() == 2 && gone.iter().all(|change| change.class == Class::Execution), "{gone:?}");
+    }
 }

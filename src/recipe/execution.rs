@@ -1,4 +1,4 @@
-//! `[execution]`: keys that change how fast a run is, not what comes out of it.
+//! `[execution]`: keys that change how fast a run is and what it keeps beside its results, not what comes out of it.
 
 use super::Execution;
 use super::table::Table;
@@ -13,6 +13,8 @@ pub(super) fn default() -> Execution {
         patience_seconds: 300,
         save_steps: 100,
         grpo_save_steps: 20,
+        checkpoints: 0,
+        checkpoint_steps: None,
     }
 }
 
@@ -27,6 +29,8 @@ pub(super) fn read(t: &mut Table) -> Execution {
         patience_seconds: t.optional("patience_seconds").unwrap_or(d.patience_seconds),
         save_steps: t.or("save_steps", d.save_steps),
         grpo_save_steps: t.or("grpo_save_steps", d.grpo_save_steps),
+        checkpoints: t.optional("checkpoints").unwrap_or(d.checkpoints),
+        checkpoint_steps: t.optional("checkpoint_steps"),
     };
     for (key, value) in [
         ("slots", execution.slots),
@@ -36,6 +40,7 @@ pub(super) fn read(t: &mut Table) -> Execution {
     ] {
         t.check(key, value > 0, "at least 1", value);
     }
+    t.check("checkpoint_steps", execution.checkpoint_steps != Some(0), "at least 1", 0);
     let (requests, seconds) = (execution.requests, [execution.request_seconds, execution.patience_seconds]);
     t.check("requests", (1..=1024).contains(&requests), "from 1 to 1024", requests);
     for (key, value) in ["request_seconds", "patience_seconds"].into_iter().zip(seconds) {

@@ -9,6 +9,7 @@ mod classes;
 mod draft;
 mod execution;
 mod judged;
+mod ladder;
 mod phases;
 mod served;
 mod table;
@@ -160,7 +161,7 @@ pub struct EvaluationTask {
     pub params: SamplingParams,
 }
 
-/// Keys that change how fast a run is, not what comes out of it.
+/// Keys that change how fast a run is and what it keeps beside its results, not what comes out of it.
 #[derive(Clone, Debug)]
 pub struct Execution {
     /// Attempts in flight at once.
@@ -179,6 +180,10 @@ pub struct Execution {
     pub save_steps: usize,
     /// Steps of GRPO between two resumable states; each takes as long as many of SFT.
     pub grpo_save_steps: usize,
+    /// Whole models of its last steps that a phase keeps beside its own.
+    pub checkpoints: usize,
+    /// Steps between two of them; `None`: those between two states.
+    pub checkpoint_steps: Option<usize>,
 }
 
 impl Recipe {

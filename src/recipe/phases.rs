@@ -1,5 +1,6 @@
 //! `[[teacher.phase]]` and `[[student.phase]]`: a list of trainings, each named by its method unless it names itself.
 
+use super::ladder;
 use super::table::Table;
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
@@ -232,6 +233,8 @@ fn read_grpo(t: &mut Table) -> Grpo {
         dynamic_sampling: t.or("dynamic_sampling", 0),
         mask_truncated: t.or("mask_truncated", false),
         overlong_penalty: t.optional::<OverlongPenalty>("overlong_penalty"),
+        context_ladder: t.optional("context_ladder").unwrap_or_default(),
+        collapse: t.optional("collapse"),
     };
     let grpo = Grpo {
         reward: t.or("reward", RewardPreset::R1Zero),
@@ -274,6 +277,12 @@ fn read_grpo(t: &mut Table) -> Grpo {
         if grpo.reward == RewardPreset::Dapo {
             t.problem(format!("{}: the reward \"dapo\" charges length already; leave one of the two out", t.path("overlong_penalty")));
         }
+    }
+    ladder::check(t, s, grpo.max_tokens);
+    if let Some(rule) = s.collapse {
+        let fits = (5..s.steps).contains(&rule.window);
+        t.check("collapse.window", fits, "at least 5, and less than steps", rule.window);
+        t.check("collapse.drop", rule.drop > 0.0 && rule.drop <= 1.0, "above 0 and at most 1", rule.drop);
     }
     check_optimizer(t, s.adam_beta1, s.adam_beta2, s.weight_decay, s.max_grad_norm);
     grpo

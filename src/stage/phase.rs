@@ -1,8 +1,10 @@
 //! The training phases of teacher and student, and the controls: each reads a model and its data, and leaves a model folder.
 //!
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
-//! training goes on), `rollouts/` for GRPO, and while it runs one resumable `state/`.
+//! training goes on), `rollouts/` for GRPO, `checkpoints/` and `best/` where they are asked for, and while it runs one resumable `state/`.
 
+mod checkpoints;
+mod given_up;
 mod rollouts;
 mod watch;
 
@@ -25,8 +27,11 @@ use crate::reward::RewardPreset;
 use crate::rollout::Rollout;
 use crate::sampler::{LocalSampler, Sampler, SamplingParams};
 use crate::train::memory::Setup;
-use crate::train::{AskOpinions, Batching, Best, Grpo, LEAST_TOKENS, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State};
+use crate::train::{
+    AskOpinions, Batching, Best, Example, Grpo, LEAST_TOKENS, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State,
+};
 use anyhow::{Context, Result, bail};
+use checkpoints::Checkpoints;
 use rollouts::{Keeper, Rollouts};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -179,6 +184,13 @@ impl Job<'_> {
         Batching { micro_batch_tokens: tokens, recompute }
     }
 
+    /// Says what the longest micro-batch took, and how small it had to be made.
+    fn rehearsed(&self, learner: &Learner, tokens: usize) {
+        let peak = crate::memory::peak().map_or(String::new(), |peak| format!("; at most {} were in use", size(peak)));
+        let batches = learner.micro_batch_tokens();
+        self.run.ui.say(&format!("{}: tried the longest micro-batch, {tokens} tokens of at most {batches}{peak}", self.stage));
+    }
+
     /// Writes a model, or the adapter that it has.
     fn save(&self, decoder: &model::Decoder, folder: &Path, precision: Precision) -> Result<()> {
         match decoder.lora() {
@@ -278,9 +290,11 @@ impl Job<'_> {
         // What the phase may end with is written as it is; what is only kept, at half the size.
         let load_best = phase.settings.held_out.is_some_and(|held_out| held_out.load_best);
         let precision = if load_best { Precision::F32 } else { Precision::Bf16 };
-        let mut observer = Follow { job: self, text, watch, precision };
-        let ended = sft.run(learner, &mut observer)?;
+        let checkpoints = Checkpoints::open(self, text, (steps, save_steps), resume)?;
+        let mut observer = Follow { job: self, text, watch, precision, checkpoints };
+        let ended = sft.run(learner, &mut observer);
         observer.watch.bar.finish_and_clear();
+        let ended = ended.map_err(|error| given_up::explained(self, error))?;
         let SftRun::Complete { best } = ended else { bail!(Interrupted) };
         let mut counts = corpora;
         counts["steps"] = steps.into();
@@ -328,19 +342,30 @@ impl Job<'_> {
             save_steps,
         };
         let resume = grpo.resume_step()?;
+        if resume < phase.settings.steps && !learner.decoder().config().is_small() {
+            let longest = Example { tokens: vec![text.end_id(); room], completion: 1 };
+            let tokens = learner.rehearse(&vec![longest; (learner.micro_batch_tokens() / room).max(1)])?;
+            self.rehearsed(learner, tokens);
+        }
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
-        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)? };
-        let complete = grpo.run(learner, &mut sampler, reference, &mut keeper)?;
+        let checkpoints = Checkpoints::open(self, text, (phase.settings.steps, save_steps), resume)?;
+        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)?, checkpoints };
+        let ended = grpo.run(learner, &mut sampler, reference, &mut keeper);
         keeper.watch.bar.finish_and_clear();
+        let complete = ended.map_err(|error| given_up::explained(self, error))?;
         let missing = keeper.rollouts.missing.clone();
         if !complete {
             bail!(Interrupted);
         }
+        let best = grpo.best()?;
         let source = speaker::source(&rollout, self.stage.clone(), String::new(), self.run);
         let manifest = keeper.rollouts.seal(crate::shard::Source { weights_hash: None, ..source })?;
         let mut counts = json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()});
         if !missing.is_empty() {
             counts["steps_without_rollouts"] = missing.into();
+        }
+        if let Some(best) = best {
+            counts["best"] = json!({"steps": best.steps, "reward": best.mean});
         }
         if let Some(judge) = judge {
             counts["judge"] = serde_json::to_value(judge.cost)?;
@@ -349,7 +374,7 @@ impl Job<'_> {
     }
 }
 
-/// Folder in a phase's of the model with the lowest loss on held-out examples.
+/// Folder in a phase's of the model with the lowest loss on held-out examples, or the best rewards.
 const BEST: &str = "best";
 
 /// Writes down what an SFT phase does as it does it.
@@ -359,6 +384,7 @@ struct Follow<'a> {
     watch: Watch<'a>,
     /// Of the best model.
     precision: Precision,
+    checkpoints: Checkpoints<'a>,
 }
 
 impl SftObserver for Follow<'_> {
@@ -368,11 +394,23 @@ impl SftObserver for Follow<'_> {
         self.watch.after(record.step)
     }
 
+    fn rehearsed(&mut self, learner: &Learner, tokens: usize) {
+        self.job.rehearsed(learner, tokens);
+    }
+
     fn best(&mut self, learner: &Learner, _: Best) -> Result<()> {
         publish::folder(self.job.run.folder(&self.job.stage).join(BEST), |folder| {
             self.job.save(learner.decoder(), folder, self.precision)?;
             self.text.save_into(folder)
         })
+    }
+
+    fn after(&mut self, learner: &Learner, steps: usize) -> Result<()> {
+        self.checkpoints.after(learner, steps)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.watch.sync()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::report::text::{self, size, thousands};
 use crate::shard::Manifest;
 use crate::tasks::{Loaded, Task};
 use crate::train::memory::{Memory, Setup};
-use crate::train::{Optim, Part};
+use crate::train::{GrpoSettings, Optim, Part};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,6 +23,8 @@ use std::time::Instant;
 const TOKEN_BYTES: usize = 5;
 /// Bytes per parameter that a phase keeps: its model, in f32.
 const MODEL_BYTES: usize = 4;
+/// Bytes per parameter of a model that it keeps beside that, in bf16; an adapter has the others'.
+const HALF_MODEL_BYTES: usize = 2;
 /// Bytes per parameter of a resumable state, which is there twice while a new one takes the old one's place.
 const STATE_BYTES: usize = 12;
 
@@ -365,12 +367,12 @@ impl Plan<'_> {
     fn grpo(&self, grpo: &Grpo, model: &Model, config: Option<&Config>) -> Stage {
         let s = &grpo.settings;
         let attempts = s.prompts_per_step * s.num_generations;
-        let tokens = s.steps * attempts * grpo.max_tokens;
+        let tokens = attempts * s.tokens_of_all_steps(grpo.max_tokens);
         let cache = config.map(|c| cache_bytes(c, self.recipe, grpo.max_tokens));
         let lora = model.lora.as_ref();
         let training = config.map(|config| self.training(config, lora, s.optim, (attempts, grpo.max_tokens), s.beta > 0.0));
         Stage {
-            what: format!("grpo, {} steps of {attempts} attempts", s.steps),
+            what: format!("grpo, {} steps of {attempts} attempts{}", s.steps, on_ladder(s)),
             tokens: Some(tokens),
             cache,
             memory: config.zip(cache).zip(training).map(|((c, cache), t)| {
@@ -380,7 +382,7 @@ impl Plan<'_> {
             }),
             training,
             per_token: 8.0,
-            disk: training_disk(config, lora, tokens),
+            disk: training_disk(config, lora, tokens, self.recipe.execution.checkpoints + usize::from(s.collapse.is_some())),
             ..Stage::default()
         }
     }
@@ -415,7 +417,7 @@ impl Plan<'_> {
             memory: training.map(|t| t.total()),
             training,
             per_token: 6.0,
-            disk: training_disk(config, lora, 0),
+            disk: training_disk(config, lora, 0, self.recipe.execution.checkpoints),
             ..Stage::default()
         }
     }
@@ -433,10 +435,17 @@ impl Plan<'_> {
     }
 }
 
-/// What a training phase takes on the disk while it runs, and what it leaves.
-fn training_disk(config: Option<&Config>, lora: Option<&LoraSettings>, tokens: usize) -> Option<(usize, usize)> {
+/// What the rungs of a ladder are, in words.
+fn on_ladder(settings: &GrpoSettings) -> String {
+    let rungs = settings.context_ladder.iter().map(|rung| format!(", {} of {} tokens", rung.steps, thousands(rung.max_tokens)));
+    rungs.collect()
+}
+
+/// What a training phase takes on the disk while it runs, and what it leaves; `models` are kept beside its own.
+fn training_disk(config: Option<&Config>, lora: Option<&LoraSettings>, tokens: usize, models: usize) -> Option<(usize, usize)> {
     let weights = lora.map_or(config?.parameters(), |lora| config.map_or(0, |config| lora.parameters(config)));
-    let kept = weights * MODEL_BYTES + tokens * TOKEN_BYTES;
+    let each = if lora.is_some() { MODEL_BYTES } else { HALF_MODEL_BYTES };
+    let kept = weights * (MODEL_BYTES + models * each) + tokens * TOKEN_BYTES;
     Some((kept + 2 * weights * STATE_BYTES, kept))
 }
 

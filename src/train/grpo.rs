@@ -5,25 +5,35 @@
 //! log-probabilities: the ratio is 1 by definition. With several, the trainer computes the old ones itself before the first; the sampler's serve
 //! only to measure how far the two disagree.
 
+mod collapse;
+mod ladder;
+mod record;
+mod update;
+
+pub use collapse::{Collapse, Collapsed, Window};
+pub use ladder::Rung;
+pub use record::StepRecord;
+
 use super::advantage::{Advantage, has_spread};
-use super::learner::{Example, Learner, Seeds, Values};
-use super::objective::{Clip, Clipped, Counts, KlEstimator, KlPlacement, LossType, surrogate};
+use super::finite::{self, Broken};
+use super::learner::{Example, Learner};
+use super::objective::{Clip, KlEstimator, KlPlacement, LossType};
 use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
 use super::state::State;
 use crate::judge::{self, Case, Opinion};
 use crate::key::Key;
-use crate::measure;
 use crate::model::Decoder;
 use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
-use crate::sampler::{LocalSampler, Sampler};
-use crate::trace::FinishReason;
+use crate::sampler::{LocalSampler, Sampler, SamplingParams};
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
+use collapse::Rewards;
+use record::describe;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,6 +86,12 @@ pub struct GrpoSettings {
     /// Attempts that did not end by themselves have no loss.
     pub mask_truncated: bool,
     pub overlong_penalty: Option<OverlongPenalty>,
+    /// The first steps sample fewer tokens, rung by rung.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub context_ladder: Vec<Rung>,
+    /// When the phase is given up. No part of what it makes, and so not written among a stage's inputs: a run may go on under another rule.
+    #[serde(skip)]
+    pub collapse: Option<Collapse>,
 }
 
 impl GrpoSettings {
@@ -98,56 +114,13 @@ impl GrpoSettings {
     }
 }
 
-/// What is to be resumed: the next step, and how many problems have been asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is to be resumed: the next step, how many problems have been asked, and what the rule for a collapse has to remember.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Cursor {
     step: usize,
     asked: u64,
-}
-
-/// One line of a GRPO phase's `metrics.jsonl`: what was sampled at a step and what the update did.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct StepRecord {
-    /// From 0.
-    pub step: usize,
-    /// Mean and sample standard deviation of each reward component over all attempts, `total` among them; those that dynamic sampling
-    /// threw away are attempts too, here and in every share and mean of what was sampled.
-    pub reward: BTreeMap<String, (f64, f64)>,
-    /// Share of correct attempts among those that rules have judged; 0 where there are none.
-    pub accuracy: f64,
-    /// Share of the sampled groups whose rewards are all equal.
-    pub without_spread: f64,
-    /// Attempts sampled and thrown away by dynamic sampling.
-    pub wasted: usize,
-    /// Mean entropy of the policy per computed token, in nats, before the update; of all tokens where no attempt has a loss.
-    pub entropy: Option<f64>,
-    /// Mean of the KL estimate per token before the update: of computed tokens where it stands in the loss, of all where it stands in the
-    /// reward; `None` without a reference.
-    pub kl: Option<f64>,
-    /// Shares of computed tokens whose gradient the clip cut off, over all updates of the step; `None` where there was no update.
-    pub clip_low: Option<f64>,
-    pub clip_high: Option<f64>,
-    pub loss: Option<f64>,
-    /// Before clipping; of the last update.
-    pub grad_norm: Option<f64>,
-    pub learning_rate: f64,
-    /// Mean tokens of all attempts, and of those that ended by themselves, if any did.
-    pub length: f64,
-    pub length_ended: Option<f64>,
-    /// Share of attempts that did not end by themselves.
-    pub truncated: f64,
-    /// Mean share of words in the target language.
-    pub language: f64,
-    /// Share of attempts that pass the readability rule.
-    pub readable: f64,
-    /// Mean number of reflection words per attempt.
-    pub reflection: f64,
-    /// Sampled tokens per second of sampling, and computed tokens per second of training.
-    pub sampled_per_second: f64,
-    pub trained_per_second: Option<f64>,
-    /// Mean and largest difference between the trainer's and the sampler's log-probability of a token.
-    pub mismatch_mean: Option<f64>,
-    pub mismatch_max: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rewards: Option<Rewards>,
 }
 
 /// One sampled batch, with what training needs of it.
@@ -177,10 +150,25 @@ pub struct Grpo<'a> {
 /// Gives a model's opinion on each case, in their order.
 pub type AskOpinions<'a> = dyn FnMut(&[Case]) -> Result<Vec<Opinion>> + 'a;
 
-/// The caller's two ends: attempts to store before the update, metrics after it.
+/// The caller's ends: attempts to store before the update, metrics after it, models to keep.
 pub trait Observer {
     fn attempts(&mut self, step: usize, batch: &Batch) -> Result<()>;
     fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>>;
+
+    /// Under a rule for a collapse: the rewards up to here are the best of those at which a state was saved, as one is about to be.
+    fn best(&mut self, _learner: &Learner, _window: &Window) -> Result<()> {
+        Ok(())
+    }
+
+    /// After each step, when `steps` are done and before the state that may be due is saved: what is made here is made again where a kill comes in between.
+    fn after(&mut self, _learner: &Learner, _steps: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before a state is saved out of turn: what was recorded has to be on the device first.
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Grpo<'_> {
@@ -191,7 +179,15 @@ impl Grpo<'_> {
         Ok(step)
     }
 
+    /// The window at whose end the observer was last told to keep the best model, as far as the saved state knows.
+    pub fn best(&self) -> Result<Option<Window>> {
+        Ok(self.state.cursor::<Cursor>()?.and_then(|cursor| cursor.rewards?.kept()))
+    }
+
     /// Trains from the saved state, if there is one, to the last step; `Ok(false)` says that the observer broke off.
+    ///
+    /// A step with something in it that is not finite ends it with [`Broken`], a collapse with [`Collapsed`]: each after the state was saved, and each again where
+    /// the same phase is run again.
     ///
     /// `sampler` must share its memory with `learner`'s decoder. `reference` is the model at the beginning of the phase in memory of its own; it is not needed
     /// where `beta` is 0.
@@ -211,7 +207,7 @@ impl Grpo<'_> {
         );
         let mut reference = reference.filter(|_| settings.beta > 0.0).map(|model| model.frozen()).transpose()?;
         ensure!(reference.is_some() || settings.beta == 0.0, "a reference is needed where beta is not 0");
-        let mut cursor = Cursor { step: 0, asked: 0 };
+        let mut cursor = Cursor::default();
         self.resume_step()?;
         if let Some((saved, extra)) = self.state.restore::<Cursor>(learner.optimizer_mut())? {
             cursor = saved;
@@ -221,6 +217,10 @@ impl Grpo<'_> {
                 *reference = reference.with_tensors(&|name| extra.get(&format!("reference.{name}")).cloned())?;
             }
         }
+        cursor.rewards = settings.collapse.as_ref().map(|rule| cursor.rewards.take().unwrap_or_default().under(rule));
+        if let Some(collapsed) = self.collapsed(&mut cursor, || "its steps were taken under another rule".to_owned()) {
+            return Err(collapsed.into());
+        }
         while cursor.step < settings.steps {
             if let Some(reference) = &mut reference
                 && settings.reference_reset > 0
@@ -229,27 +229,86 @@ impl Grpo<'_> {
             {
                 *reference = learner.decoder().snapshot()?;
             }
-            let mut record = StepRecord { step: cursor.step, ..StepRecord::default() };
+            let before = cursor.clone();
+            let on_ladder = (!settings.context_ladder.is_empty()).then(|| self.max_tokens(cursor.step));
+            let mut record = StepRecord { step: cursor.step, max_tokens: on_ladder, ..StepRecord::default() };
             let mut batch = self.sample(sampler, &mut cursor, &mut record)?;
-            if let Some(reference) = reference.as_ref().filter(|_| settings.kl_in == KlPlacement::Reward) {
-                record.kl = self.charge(learner, reference, &mut batch)?;
-            }
-            batch.advantages =
-                batch.judged.chunks(settings.num_generations).flat_map(|group| settings.advantage.of(&rewards(group))).collect();
-            observer.attempts(cursor.step, &batch)?;
-            describe(&batch, &mut record);
-            self.update(learner, reference.as_ref(), &batch, &mut record)?;
+            let updates = learner.optimizer().steps();
+            self.learn(learner, reference.as_ref(), &mut batch, &mut record, observer).map_err(|error| {
+                Broken::of(
+                    error,
+                    cursor.step,
+                    || in_words(&batch),
+                    || {
+                        let made = learner.optimizer().steps() - updates;
+                        ensure!(made == 0, "{made} of its updates were made before, and the weights are not those that it began with");
+                        observer.sync()?;
+                        self.save(learner, reference.as_ref(), &before)
+                    },
+                )
+            })?;
             let flow = observer.record(&record)?;
             cursor.step += 1;
-            let stop = flow.is_break() && cursor.step < settings.steps;
-            if stop || cursor.step.is_multiple_of(self.save_steps) && cursor.step < settings.steps {
-                self.state.save(learner.optimizer(), &self.reference_tensors(reference.as_ref()), &cursor)?;
+            if let Some(rewards) = &mut cursor.rewards {
+                rewards.push(record.reward.get("total").map_or(0.0, |total| total.0), cursor.step);
+            }
+            let collapsed = self.collapsed(&mut cursor, || in_words(&batch));
+            let is_last = cursor.step == settings.steps;
+            let stop = flow.is_break() && !is_last;
+            let is_due = cursor.step.is_multiple_of(self.save_steps) && !is_last;
+            if let Some(best) = cursor.rewards.as_mut().filter(|_| is_due).and_then(Rewards::keep) {
+                observer.best(learner, &best)?;
+            }
+            observer.after(learner, cursor.step)?;
+            if collapsed.is_some() {
+                observer.sync()?;
+            }
+            if stop || is_due || collapsed.is_some() {
+                self.save(learner, reference.as_ref(), &cursor)?;
+            }
+            if let Some(collapsed) = collapsed {
+                return Err(collapsed.into());
             }
             if stop {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// How the reward has collapsed, if it has; `problems` are those of the last step, in words.
+    fn collapsed(&self, cursor: &mut Cursor, problems: impl FnOnce() -> String) -> Option<Collapsed> {
+        let rule = self.settings.collapse.as_ref()?;
+        cursor.rewards.as_mut()?.collapsed(rule, problems)
+    }
+
+    /// Stores a step's attempts and learns from them.
+    fn learn(
+        &self,
+        learner: &mut Learner,
+        reference: Option<&Decoder>,
+        batch: &mut Batch,
+        record: &mut StepRecord,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let settings = self.settings;
+        let in_reward = reference.filter(|_| settings.kl_in == KlPlacement::Reward);
+        let charged = in_reward.map(|reference| self.charge(learner, reference, batch)).transpose();
+        batch.advantages = batch.judged.chunks(settings.num_generations).flat_map(|group| settings.advantage.of(&rewards(group))).collect();
+        // Stored whatever went wrong: they are what one would look at.
+        observer.attempts(record.step, batch)?;
+        describe(batch, record);
+        record.kl = charged?.flatten();
+        self.update(learner, reference, batch, record)
+    }
+
+    /// Tokens of an attempt at most at a step.
+    fn max_tokens(&self, step: usize) -> usize {
+        self.settings.max_tokens_at(step, self.rollout.params.max_tokens)
+    }
+
+    fn save(&self, learner: &Learner, reference: Option<&Decoder>, cursor: &Cursor) -> Result<()> {
+        self.state.save(learner.optimizer(), &self.reference_tensors(reference), cursor)
     }
 
     /// A reference that is no longer the phase's first model has to be in the state.
@@ -273,7 +332,7 @@ impl Grpo<'_> {
             let mut groups = self.groups(sampler, cursor, wanted, &mut occurrences)?;
             self.ask(cursor.step, &mut groups)?;
             for mut group in groups {
-                group.iter_mut().for_each(|judged| self.pay(judged));
+                group.iter_mut().for_each(|judged| self.pay(cursor.step, judged));
                 seen += 1;
                 flat += usize::from(!has_spread(&rewards(&group)));
                 let correct = group.iter().filter(|j| j.trace.is_correct()).count();
@@ -314,7 +373,8 @@ impl Grpo<'_> {
         cursor.asked += count as u64;
         let mut asks = asked.iter().flat_map(|(p, occurrence)| (0..attempts).map(move |a| (p.clone(), occurrence * attempts + a)));
         let mut finished: Vec<Judged> = Vec::with_capacity(count * attempts as usize);
-        self.rollout.run(
+        let rollout = self.rollout_at(cursor.step);
+        rollout.run(
             sampler,
             key,
             &mut || Ok(asks.next().map_or(Ask::End, |(problem, attempt)| Ask::Attempt { problem, attempt })),
@@ -364,10 +424,16 @@ impl Grpo<'_> {
         Ok(())
     }
 
+    /// The rollout with the tokens of a step's rung.
+    fn rollout_at(&self, step: usize) -> Rollout {
+        let params = SamplingParams { max_tokens: self.max_tokens(step), ..self.rollout.params.clone() };
+        Rollout { params, ..self.rollout.clone() }
+    }
+
     /// Adds the length penalty to an attempt's rewards.
-    fn pay(&self, judged: &mut Judged) {
+    fn pay(&self, step: usize, judged: &mut Judged) {
         if let Some(penalty) = self.settings.overlong_penalty {
-            let max = self.rollout.params.max_tokens;
+            let max = self.max_tokens(step);
             let value = crate::reward::overlong_penalty(judged.completion.tokens.len(), max, penalty.buffer, penalty.factor);
             add_reward(judged, "overlong", value);
         }
@@ -379,6 +445,8 @@ impl Grpo<'_> {
         let temperature = self.rollout.params.temperature;
         let lp = learner.values(learner.decoder(), &examples, temperature)?.logprobs;
         let lp_ref = learner.values(reference, &examples, temperature)?.logprobs;
+        finite::check("the log-probability of a token", &lp)?;
+        finite::check("the reference's log-probability of a token", &lp_ref)?;
         let mut kl = lp.iter().zip(&lp_ref).map(|(lp, r)| self.settings.kl.estimate(f64::from(*lp), f64::from(*r)).0);
         let mut sum = 0.0;
         for judged in &mut batch.judged {
@@ -387,167 +455,6 @@ impl Grpo<'_> {
             sum += of_completion;
         }
         Ok((!lp.is_empty()).then(|| sum / lp.len() as f64))
-    }
-
-    /// All optimiser steps on one batch.
-    fn update(&self, learner: &mut Learner, reference: Option<&Decoder>, batch: &Batch, record: &mut StepRecord) -> Result<()> {
-        let begin = Instant::now();
-        let settings = self.settings;
-        let masked = |j: &Judged| settings.mask_truncated && j.completion.finish != FinishReason::Stop;
-        let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !masked(j);
-        let loss_tokens = batch.judged.iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
-        let in_loss = reference.filter(|_| settings.kl_in == KlPlacement::Loss);
-        let computed = |i: usize| has_loss(&batch.judged[i]) && (batch.advantages[i] != 0.0 || in_loss.is_some());
-        let chosen: Vec<usize> = (0..batch.judged.len()).filter(|i| computed(*i)).collect();
-        record.learning_rate = settings.schedule_for().rate(record.step);
-        if chosen.is_empty() {
-            return self.look(learner, batch, record);
-        }
-        let examples = examples(chosen.iter().map(|i| &batch.judged[*i]));
-        let temperature = self.rollout.params.temperature;
-        let policy = learner.decoder().clone();
-        let old = match settings.num_iterations {
-            0 | 1 => None,
-            _ => Some(learner.values(&policy, &examples, temperature)?.logprobs),
-        };
-        let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
-        let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
-        let full = in_loss.filter(|_| settings.kl == KlEstimator::Full);
-        let offsets: Vec<usize> = std::iter::once(0)
-            .chain(examples.iter().scan(0, |sum, e| {
-                *sum += e.targets();
-                Some(*sum)
-            }))
-            .collect();
-        let step = Update {
-            settings,
-            batch,
-            chosen: &chosen,
-            offsets: &offsets,
-            old: old.as_deref(),
-            reference: reference_logprobs.as_deref(),
-            counts: Counts {
-                sequences: batch.judged.len(),
-                tokens: loss_tokens,
-                max_tokens: self.rollout.params.max_tokens,
-                micro_batches: 0,
-                micro_batch_tokens: 0,
-            },
-        };
-        let iterations = settings.num_iterations.max(1);
-        let mut tally = Tally::default();
-        for iteration in 0..iterations {
-            tally = learner.fitting(|learner| {
-                let mut tally = tally.clone();
-                let micro_batches = learner.packing(&examples).0;
-                learner.accumulate(&examples, temperature, full, &mut |indices, values| {
-                    Ok(step.seeds(indices, &values, (iteration == 0, micro_batches), &mut tally))
-                })?;
-                Ok(tally)
-            })?;
-            record.grad_norm = Some(learner.step(record.learning_rate)?);
-        }
-        let n = tally.tokens as f64;
-        record.entropy = Some(tally.entropy / n);
-        record.kl = record.kl.or_else(|| in_loss.map(|_| tally.kl / n));
-        record.loss = Some(tally.loss);
-        record.mismatch_mean = Some(tally.mismatch / n);
-        record.mismatch_max = Some(tally.mismatch_max);
-        record.clip_low = Some(tally.clip_low as f64 / (n * iterations as f64));
-        record.clip_high = Some(tally.clip_high as f64 / (n * iterations as f64));
-        record.trained_per_second = Some(n * iterations as f64 / begin.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    /// Entropy and mismatch of a batch in which no attempt has a loss.
-    fn look(&self, learner: &Learner, batch: &Batch, record: &mut StepRecord) -> Result<()> {
-        let values = learner.values(learner.decoder(), &examples(batch.judged.iter()), self.rollout.params.temperature)?;
-        let sampled = batch.judged.iter().flat_map(|j| &j.completion.logprobs);
-        let differences: Vec<f64> = values.logprobs.iter().zip(sampled).map(|(a, b)| f64::from(a - b).abs()).collect();
-        let n = differences.len() as f64;
-        if !differences.is_empty() {
-            record.entropy = Some(values.entropy.iter().map(|e| f64::from(*e)).sum::<f64>() / n);
-            record.mismatch_mean = Some(differences.iter().sum::<f64>() / n);
-            record.mismatch_max = differences.into_iter().reduce(f64::max);
-        }
-        Ok(())
-    }
-}
-
-/// Sums over the tokens of a step's updates.
-#[derive(Clone, Default)]
-struct Tally {
-    /// Of the first update.
-    tokens: usize,
-    entropy: f64,
-    kl: f64,
-    loss: f64,
-    mismatch: f64,
-    mismatch_max: f64,
-    clip_low: usize,
-    clip_high: usize,
-}
-
-/// What the loss of one batch is made of.
-struct Update<'a> {
-    settings: &'a GrpoSettings,
-    batch: &'a Batch,
-    /// Attempts that are computed.
-    chosen: &'a [usize],
-    /// Where the tokens of each chosen attempt start in `old` and `reference`.
-    offsets: &'a [usize],
-    old: Option<&'a [f32]>,
-    reference: Option<&'a [f32]>,
-    counts: Counts,
-}
-
-impl Update<'_> {
-    /// Derivatives of the loss for the micro-batch of the chosen attempts at `indices`, one of `micro_batches`; the first update's numbers go into `tally`.
-    fn seeds(&self, indices: &[usize], values: &Values, (first, micro_batches): (bool, usize), tally: &mut Tally) -> Seeds {
-        let settings = self.settings;
-        let counts = Counts { micro_batches, micro_batch_tokens: values.logprobs.len(), ..self.counts };
-        let full =
-            self.reference.is_none() && settings.beta > 0.0 && settings.kl == KlEstimator::Full && settings.kl_in == KlPlacement::Loss;
-        let mut d_logprob = vec![0f32; values.logprobs.len()];
-        let mut d_kl = vec![0f32; if full { values.logprobs.len() } else { 0 }];
-        let mut i = 0;
-        for &which in indices {
-            let attempt = &self.batch.judged[self.chosen[which]];
-            let advantage = self.batch.advantages[self.chosen[which]];
-            let tokens = self.offsets[which]..self.offsets[which + 1];
-            let weight = settings.loss_type.weight(&counts, tokens.len());
-            for (position, at) in tokens.enumerate() {
-                let lp = f64::from(values.logprobs[i]);
-                let old = self.old.map_or(lp, |old| f64::from(old[at]));
-                let (value, slope, clipped) = surrogate(lp, old, advantage, settings.clip());
-                let (kl, kl_slope) = match self.reference {
-                    Some(reference) => {
-                        let (kl, slope) = settings.kl.estimate(lp, f64::from(reference[at]));
-                        let ratio = (lp - old).exp();
-                        // d(ratio kl) = ratio (kl + d kl)
-                        if settings.use_bias_correction_kl { (ratio * kl, ratio * (kl + slope)) } else { (kl, slope) }
-                    }
-                    None => (f64::from(values.kl[i]), 0.0),
-                };
-                d_logprob[i] = (weight * (settings.beta * kl_slope - slope)) as f32;
-                if full {
-                    d_kl[i] = (weight * settings.beta) as f32;
-                }
-                tally.clip_low += usize::from(clipped == Some(Clipped::Low));
-                tally.clip_high += usize::from(clipped == Some(Clipped::High));
-                if first {
-                    let difference = (lp - f64::from(attempt.completion.logprobs[position])).abs();
-                    tally.tokens += 1;
-                    tally.entropy += f64::from(values.entropy[i]);
-                    tally.kl += kl;
-                    tally.loss += weight * (settings.beta * kl - value);
-                    tally.mismatch += difference;
-                    tally.mismatch_max = tally.mismatch_max.max(difference);
-                }
-                i += 1;
-            }
-        }
-        Seeds { logprobs: d_logprob, entropy: None, kl: full.then_some(d_kl) }
     }
 }
 
@@ -561,43 +468,24 @@ fn rewards(group: &[Judged]) -> Vec<f64> {
     group.iter().map(|j| j.trace.reward()).collect()
 }
 
+/// Problems that an error names.
+const NAMED: usize = 8;
+
+/// The problems of a batch: the first of them, and how many more there are.
+fn in_words(batch: &Batch) -> String {
+    let mut ids: Vec<&str> = batch.judged.iter().map(|judged| judged.trace.problem.0.as_str()).collect();
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+    ids.truncate(NAMED);
+    format!("its problems are {}{more}", ids.join(", "))
+}
+
 /// Adds a part to an attempt's rewards and to their total.
 fn add_reward(judged: &mut Judged, part: &str, value: f64) {
     let total = judged.trace.reward() + value;
     judged.trace.rewards.insert(part.into(), value.into());
     judged.trace.rewards.insert("total".into(), total.into());
-}
-
-/// Fills in what the attempts of a step are like, the wasted ones included.
-fn describe(batch: &Batch, record: &mut StepRecord) {
-    let all = || batch.judged.iter().chain(&batch.wasted);
-    let n = all().count() as f64;
-    let mean = |f: &dyn Fn(&Judged) -> f64| all().map(f).sum::<f64>() / n;
-    let mut parts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for judged in all() {
-        for (name, value) in &judged.trace.rewards {
-            parts.entry(name.clone()).or_default().push(value.as_f64().unwrap_or(0.0));
-        }
-    }
-    record.reward = parts.into_iter().map(|(name, values)| (name, mean_and_std(&values))).collect();
-    let ended = |j: &Judged| j.completion.finish == FinishReason::Stop;
-    let ruled = all().filter(|j| j.trace.verdict.is_some()).count();
-    record.accuracy = all().filter(|j| j.trace.is_correct()).count() as f64 / ruled.max(1) as f64;
-    record.length = mean(&|j| j.completion.tokens.len() as f64);
-    let stopped: Vec<f64> = all().filter(|j| ended(j)).map(|j| j.completion.tokens.len() as f64).collect();
-    record.length_ended = (!stopped.is_empty()).then(|| mean_and_std(&stopped).0);
-    record.truncated = mean(&|j| f64::from(!ended(j)));
-    record.language = mean(&|j| j.trace.language.share);
-    record.readable = mean(&|j| f64::from(measure::readability::is_readable(&measure::readability::measure(&j.trace.response)).is_ok()));
-    record.reflection = mean(&|j| measure::reflection::words(&j.trace.response) as f64);
-}
-
-/// Mean and sample standard deviation; 0 where there are too few values.
-fn mean_and_std(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / n };
-    let variance = if values.len() < 2 { 0.0 } else { values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) };
-    (mean, variance.sqrt())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! A small model's operations are too short to be worth splitting over threads one by one: a thread that waits for the next has to be woken each
 //! time. So a micro-batch of a small model is cut into shares, each thread takes whole shares, and their gradients are added in order.
 
+use super::finite;
 use super::optimizer::{AdamW, AdamWSettings};
 use super::packing::{filled, pack};
 use crate::key::Key;
@@ -200,7 +201,8 @@ impl Learner {
     /// Adds the gradient of a loss to what is accumulated.
     ///
     /// `seeds(indices, values)` is called for each micro-batch, with the indices of its examples, and gives the derivatives of the loss by `values`, which has their
-    /// targets in the order of the indices. A `reference` makes `Values::kl`.
+    /// targets in the order of the indices. A `reference` makes `Values::kl`. A log-probability or a derivative that is not finite is an error
+    /// ([`finite::NotFinite`]).
     pub fn accumulate(
         &mut self,
         examples: &[Example],
@@ -221,9 +223,11 @@ impl Learner {
                 ends.push(values.logprobs.len());
             }
             let targets = values.logprobs.len();
+            finite::check("the log-probability of a token", &values.logprobs)?;
             let seeds = seeds(&bin, values)?;
             for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.kl.as_ref()].into_iter().flatten() {
                 ensure!(seed.len() == targets, "{} derivatives for {targets} targets", seed.len());
+                finite::check("the derivative of the loss by a token's log-probability, entropy or KL", seed)?;
             }
             let (parameters, is_shared) = (self.optimizer.parameters(), self.collector.is_some());
             let shares = shares.into_iter().zip(ends).collect();

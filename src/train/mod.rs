@@ -4,6 +4,7 @@
 //! the stages above; this floor gets examples or problems, and a place for its state.
 
 pub mod advantage;
+mod finite;
 mod grpo;
 mod learner;
 pub mod memory;
@@ -15,7 +16,8 @@ mod schedule;
 mod sft;
 mod state;
 
-pub use grpo::{AskOpinions, Batch, Grpo, GrpoSettings, Observer, OverlongPenalty, StepRecord};
+pub use finite::{Broken, NotFinite};
+pub use grpo::{AskOpinions, Batch, Collapse, Collapsed, Grpo, GrpoSettings, Observer, OverlongPenalty, Rung, StepRecord, Window};
 pub use learner::{Batching, Example, LEAST_TOKENS, Learner, Seeds, Values};
 pub use mixture::{Part, epoch_rows};
 pub use objective::LossType;

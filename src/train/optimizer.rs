@@ -3,6 +3,7 @@
 //! Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (ICLR 2019); the arithmetic is that of `torch.optim.AdamW` with
 //! `torch.nn.utils.clip_grad_norm_`. Weights change in place, so a sampler that shares their memory uses the new ones at once.
 
+use super::finite::NotFinite;
 use crate::key::Key;
 use crate::model::Parameter;
 use crate::model::ops::{AdamWStep, Moments8, adamw, adamw_8bit, sum_of_squares};
@@ -95,13 +96,14 @@ impl AdamW {
 
     /// Updates every parameter from its gradient, given in the order of the parameters, and returns the gradient's norm before clipping.
     ///
-    /// A gradient that is not finite is an error and changes nothing.
+    /// A gradient that is not finite is an error ([`NotFinite`]) and changes nothing.
     pub fn step(&mut self, gradients: &[Tensor], rate: f64) -> Result<f64> {
         ensure!(gradients.len() == self.parameters.len(), "{} gradients for {} parameters", gradients.len(), self.parameters.len());
         let mut squares = 0.0;
         for (gradient, parameter) in gradients.iter().zip(&self.parameters) {
             let square = sum_of_squares(gradient)?;
-            ensure!(square.is_finite(), "the gradient of {} is not finite at optimiser step {}", parameter.name, self.step + 1);
+            let broken = || NotFinite(format!("the gradient of {} is not finite at optimiser step {}", parameter.name, self.step + 1));
+            ensure!(square.is_finite(), broken());
             squares += square;
         }
         let norm = squares.sqrt();

@@ -3,13 +3,14 @@
 //! Differs from the textbook in this: sequences are packed without padding, only completion tokens are in the loss (the end token among them), and
 //! the loss is the mean over the tokens of the whole batch, however it is cut into micro-batches.
 
+use super::finite::Broken;
 use super::learner::{Example, Learner, Seeds};
 use super::mixture::{Order, Part, epoch_rows};
 use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
 use super::state::State;
 use crate::key::Key;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -154,6 +155,16 @@ pub trait SftObserver {
     fn best(&mut self, learner: &Learner, best: Best) -> Result<()>;
     /// The longest micro-batch, of so many tokens, was tried before the first step.
     fn rehearsed(&mut self, _learner: &Learner, _tokens: usize) {}
+
+    /// After each step, when `steps` are done and before the state that may be due is saved: what is made here is made again where a kill comes in between.
+    fn after(&mut self, _learner: &Learner, _steps: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before a state is saved out of turn: what was recorded has to be on the device first.
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// An SFT phase over fixed examples.
@@ -184,7 +195,7 @@ impl Sft<'_> {
         let mut best = self.state.restore::<Cursor>(learner.optimizer_mut())?.and_then(|(cursor, _)| cursor.best);
         learner.perturb(self.settings.neftune_noise_alpha.unwrap_or(0.0), self.key.name("noise"));
         if first < steps && !learner.decoder().config().is_small() {
-            let tokens = learner.rehearse(self.examples)?;
+            let tokens = learner.rehearse(self.examples).context("the longest micro-batch, tried before the first step")?;
             observer.rehearsed(learner, tokens);
         }
         let mut order = Order::new(self.key, self.parts);
@@ -192,17 +203,29 @@ impl Sft<'_> {
             let batch: Vec<Example> =
                 (0..self.settings.batch_size).map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone()).collect();
             let next = step + 1;
-            let mut record = SftRecord { step, ..sft_step(learner, &batch, self.settings.loss_type, schedule.rate(step))? };
+            let taken = sft_step(learner, &batch, self.settings.loss_type, schedule.rate(step)).map_err(|error| {
+                Broken::of(
+                    error,
+                    step,
+                    || in_words(&batch),
+                    || {
+                        observer.sync()?;
+                        self.state.save(learner.optimizer(), &[], &Cursor { step, best })
+                    },
+                )
+            });
+            let mut record = SftRecord { step, ..taken? };
             if self.is_measured_after(next, steps) {
                 let loss = mean_loss(learner, self.held_out)?;
                 record.eval_loss = Some(loss);
-                if best.is_none_or(|best| loss < best.loss) {
+                if loss.is_finite() && best.is_none_or(|best| loss < best.loss) {
                     best = Some(Best { steps: next, loss });
                     observer.best(learner, Best { steps: next, loss })?;
                 }
             }
             let flow = observer.record(&record)?;
             let stop = flow.is_break() && next < steps;
+            observer.after(learner, next)?;
             if stop || next.is_multiple_of(self.save_steps) && next < steps {
                 self.state.save(learner.optimizer(), &[], &Cursor { step: next, best })?;
             }
@@ -238,6 +261,10 @@ pub enum Run {
     Complete { best: Option<Best> },
     /// The observer broke off, and the state was saved.
     Stopped,
+}
+
+fn in_words(batch: &[Example]) -> String {
+    format!("a batch of {} sequences with {} target tokens", batch.len(), batch.iter().map(Example::targets).sum::<usize>())
 }
 
 /// Mean negative log-probability of the target tokens of some examples, in nats.

@@ -61,13 +61,17 @@ fn an_adapter_is_trained_continued_evaluated_and_resumed_to_the_same_bytes() {
     assert_ne!(adapter("whole", "sft"), adapter("whole", "grpo"), "the second phase goes on with the first's adapter");
     assert!(place.json("whole/report.json")["evaluation"].as_array().is_some_and(|rows| rows.iter().any(|row| row["model"] == "student")));
 
-    let args = "run lora.toml --run cut --set execution.save_steps=7";
+    let args = "run lora.toml --run cut --set execution.save_steps=7 --set execution.checkpoints=1";
     let ready = place.path("cut/student/sft/state/cursor.json");
     place.stopped(args, || ready.exists()).exits(143);
     place.distill(args).ok();
     for phase in ["sft", "grpo"] {
         assert!(adapter("whole", phase) == adapter("cut", phase), "{phase}");
     }
+    // The last checkpoint of an adapter is an adapter.
+    let checkpoint = |file: &str| place.path(&format!("cut/student/sft/checkpoints/000035/{file}")).exists();
+    assert!(checkpoint("adapter_model.safetensors") && checkpoint("adapter_config.json") && !checkpoint("model.safetensors"));
+    assert_eq!(std::fs::read_dir(place.path("cut/student/sft/checkpoints")).expect("a folder").count(), 1);
 
     // One model of both computes the same, to the rounding of what it is written as.
     let merged = place.distill("merge whole --out merged").ok().stdout;

@@ -113,6 +113,25 @@ fn a_stage_command_plans_its_own_stages_only() {
     assert!(text.contains("corpus  done   filter 24 traces\n"), "{text}");
 }
 
+/// Each step samples at most what its rung allows, and a model that is kept takes two bytes a parameter.
+#[test]
+fn a_ladder_and_models_that_are_kept_are_counted() {
+    let place = Place::new();
+    let plan = |more: &str| place.distill(&format!("run --plan --json{more}")).ok().json();
+    let plain = plan("");
+    let laddered = plan(" --set teacher.phase[1].context_ladder=[{steps=30,max_tokens=20}]");
+    // 80 steps of 128 attempts, 30 of them with 20 tokens, the others with 40.
+    assert_eq!(stage(&laddered, "teacher/grpo")["tokens"], 128 * (30 * 20 + 50 * 40));
+    assert_eq!(stage(&laddered, "teacher/grpo")["what"], "grpo, 80 steps of 128 attempts, 30 of 20 tokens");
+    assert_eq!(stage(&laddered, "teacher/grpo")["memory_bytes"], stage(&plain, "teacher/grpo")["memory_bytes"]);
+    let kept = plan(" --set execution.checkpoints=3 --set teacher.phase[1].collapse={}");
+    let number = |plan: &Value, name: &str, key: &str| stage(plan, name)[key].as_u64().expect("a number");
+    for (name, models) in [("teacher/base", 3), ("teacher/grpo", 4), ("student/sft", 3)] {
+        let more = number(&kept, name, "disk_bytes") - number(&plain, name, "disk_bytes");
+        assert_eq!(more, models * 2 * number(&plain, name, "parameters"), "{name}");
+    }
+}
+
 #[test]
 fn files_that_are_missing_or_broken_are_named() {
     let place = Place::new();

@@ -2,12 +2,13 @@
 
 use super::super::collect::entry;
 use super::super::run::Run;
+use super::checkpoints::Checkpoints;
 use super::watch::Watch;
 use crate::publish;
 use crate::rollout::Judged;
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
 use crate::trace::Trace;
-use crate::train::{Batch, Observer, StepRecord};
+use crate::train::{Batch, Learner, Observer, StepRecord, Window};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -89,10 +90,11 @@ impl Rollouts {
     }
 }
 
-/// The two ends of a GRPO phase.
+/// The ends of a GRPO phase.
 pub(super) struct Keeper<'a> {
     pub(super) watch: Watch<'a>,
     pub(super) rollouts: Rollouts,
+    pub(super) checkpoints: Checkpoints<'a>,
 }
 
 impl Observer for Keeper<'_> {
@@ -107,5 +109,17 @@ impl Observer for Keeper<'_> {
             .bar
             .set_message(format!("reward {reward:.3}  correct {:.2}  {:.0} tokens/s", record.accuracy, record.sampled_per_second));
         self.watch.after(record.step)
+    }
+
+    fn best(&mut self, learner: &Learner, _: &Window) -> Result<()> {
+        self.checkpoints.best(learner)
+    }
+
+    fn after(&mut self, learner: &Learner, steps: usize) -> Result<()> {
+        self.checkpoints.after(learner, steps)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.watch.sync()
     }
 }

@@ -82,11 +82,15 @@ impl<'a> Watch<'a> {
         }
         let stop = interrupt_requested();
         if stop || done.is_multiple_of(self.save_steps) {
-            // The state that is saved next counts on these lines.
-            self.metrics.sync()?;
-            self.probes.as_ref().map_or(Ok(()), |p| p.lines.sync())?;
+            self.sync()?;
         }
         Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Flushes the lines, which the state that is saved next counts on.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.metrics.sync()?;
+        self.probes.as_ref().map_or(Ok(()), |p| p.lines.sync())
     }
 
     /// Answers the probe problems greedily with the weights as they are after `step` steps.

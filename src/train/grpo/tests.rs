@@ -1,5 +1,9 @@
 //! The loop's assembly: derivatives against differences of the loss that it reports, and whole steps over a handful of problems.
 
+#[cfg(test)]
+mod stops;
+
+use super::update::{Tally, Update};
 use super::*;
 use crate::model::Shape;
 use crate::model::text::Text;
@@ -8,9 +12,9 @@ use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::SamplingParams;
 use crate::tasks::arithmetic;
-use crate::train::advantage::Advantage;
-use crate::train::schedule::Decay;
-use crate::train::{Batching, Optim};
+use crate::trace::FinishReason;
+use crate::train::objective::Counts;
+use crate::train::{Batching, Optim, Values};
 use crate::verify::{Extraction, Rules};
 use candle_core::Device;
 
@@ -40,10 +44,13 @@ fn settings() -> GrpoSettings {
         dynamic_sampling: 0,
         mask_truncated: false,
         overlong_penalty: None,
+        context_ladder: Vec::new(),
+        collapse: None,
     }
 }
 
 /// What a phase over a few arithmetic problems has left: its records and all that it stored.
+#[derive(Default)]
 struct Trained {
     records: Vec<StepRecord>,
     batches: Vec<Batch>,
@@ -65,7 +72,7 @@ impl Observer for Trained {
 /// Five problems, again and again in the same order, so that a step of four asks some of them twice.
 fn train(settings: &GrpoSettings, reward: RewardPreset) -> Trained {
     phase(settings, reward, |grpo, learner, sampler, start| {
-        let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+        let mut trained = Trained::default();
         assert!(grpo.run(learner, sampler, Some(start.clone()), &mut trained).unwrap());
         trained
     })
@@ -143,7 +150,7 @@ fn a_judge_pays_where_no_rule_can_check_and_nowhere_else() {
             opinions,
             save_steps: 100,
         };
-        let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+        let mut trained = Trained::default();
         assert!(grpo.run(learner, sampler, Some(start.clone()), &mut trained).unwrap());
         trained
     });
@@ -188,7 +195,7 @@ fn a_judge_pays_where_no_rule_can_check_and_nowhere_else() {
             opinions: None,
             save_steps: 100,
         };
-        let mut trained = Trained { records: Vec::new(), batches: Vec::new() };
+        let mut trained = Trained::default();
         let error = grpo.run(learner, sampler, Some(start.clone()), &mut trained).unwrap_err().to_string();
         assert!(error.contains("no judge is there"), "{error}");
     });

@@ -1,0 +1,174 @@
+//! The optimiser steps on one batch of attempts: the derivatives of its loss, by token, and what they add up to.
+
+use super::record::StepRecord;
+use super::{Batch, Grpo, GrpoSettings, examples};
+use crate::model::Decoder;
+use crate::rollout::Judged;
+use crate::trace::FinishReason;
+use crate::train::learner::{Learner, Seeds, Values};
+use crate::train::objective::{Clipped, Counts, KlEstimator, KlPlacement, surrogate};
+use anyhow::Result;
+use std::time::Instant;
+
+impl Grpo<'_> {
+    /// All optimiser steps on one batch.
+    pub(super) fn update(&self, learner: &mut Learner, reference: Option<&Decoder>, batch: &Batch, record: &mut StepRecord) -> Result<()> {
+        let begin = Instant::now();
+        let settings = self.settings;
+        let masked = |j: &Judged| settings.mask_truncated && j.completion.finish != FinishReason::Stop;
+        let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !masked(j);
+        let loss_tokens = batch.judged.iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
+        let in_loss = reference.filter(|_| settings.kl_in == KlPlacement::Loss);
+        let computed = |i: usize| has_loss(&batch.judged[i]) && (batch.advantages[i] != 0.0 || in_loss.is_some());
+        let chosen: Vec<usize> = (0..batch.judged.len()).filter(|i| computed(*i)).collect();
+        record.learning_rate = settings.schedule_for().rate(record.step);
+        if chosen.is_empty() {
+            return self.look(learner, batch, record);
+        }
+        let examples = examples(chosen.iter().map(|i| &batch.judged[*i]));
+        let temperature = self.rollout.params.temperature;
+        let policy = learner.decoder().clone();
+        let old = match settings.num_iterations {
+            0 | 1 => None,
+            _ => Some(learner.values(&policy, &examples, temperature)?.logprobs),
+        };
+        let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
+        let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
+        let full = in_loss.filter(|_| settings.kl == KlEstimator::Full);
+        let offsets: Vec<usize> = std::iter::once(0)
+            .chain(examples.iter().scan(0, |sum, e| {
+                *sum += e.targets();
+                Some(*sum)
+            }))
+            .collect();
+        let step = Update {
+            settings,
+            batch,
+            chosen: &chosen,
+            offsets: &offsets,
+            old: old.as_deref(),
+            reference: reference_logprobs.as_deref(),
+            counts: Counts {
+                sequences: batch.judged.len(),
+                tokens: loss_tokens,
+                max_tokens: self.max_tokens(record.step),
+                micro_batches: 0,
+                micro_batch_tokens: 0,
+            },
+        };
+        let iterations = settings.num_iterations.max(1);
+        let mut tally = Tally::default();
+        for iteration in 0..iterations {
+            tally = learner.fitting(|learner| {
+                let mut tally = tally.clone();
+                let micro_batches = learner.packing(&examples).0;
+                learner.accumulate(&examples, temperature, full, &mut |indices, values| {
+                    Ok(step.seeds(indices, &values, (iteration == 0, micro_batches), &mut tally))
+                })?;
+                Ok(tally)
+            })?;
+            record.grad_norm = Some(learner.step(record.learning_rate)?);
+        }
+        let n = tally.tokens as f64;
+        record.entropy = Some(tally.entropy / n);
+        record.kl = record.kl.or_else(|| in_loss.map(|_| tally.kl / n));
+        record.loss = Some(tally.loss);
+        record.mismatch_mean = Some(tally.mismatch / n);
+        record.mismatch_max = Some(tally.mismatch_max);
+        record.clip_low = Some(tally.clip_low as f64 / (n * iterations as f64));
+        record.clip_high = Some(tally.clip_high as f64 / (n * iterations as f64));
+        record.trained_per_second = Some(n * iterations as f64 / begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Entropy and mismatch of a batch in which no attempt has a loss.
+    fn look(&self, learner: &Learner, batch: &Batch, record: &mut StepRecord) -> Result<()> {
+        let values = learner.values(learner.decoder(), &examples(batch.judged.iter()), self.rollout.params.temperature)?;
+        let sampled = batch.judged.iter().flat_map(|j| &j.completion.logprobs);
+        let differences: Vec<f64> = values.logprobs.iter().zip(sampled).map(|(a, b)| f64::from(a - b).abs()).collect();
+        let n = differences.len() as f64;
+        if !differences.is_empty() {
+            record.entropy = Some(values.entropy.iter().map(|e| f64::from(*e)).sum::<f64>() / n);
+            record.mismatch_mean = Some(differences.iter().sum::<f64>() / n);
+            record.mismatch_max = differences.into_iter().reduce(f64::max);
+        }
+        Ok(())
+    }
+}
+
+/// Sums over the tokens of a step's updates.
+#[derive(Clone, Default)]
+pub(super) struct Tally {
+    /// Of the first update.
+    pub(super) tokens: usize,
+    pub(super) entropy: f64,
+    pub(super) kl: f64,
+    pub(super) loss: f64,
+    pub(super) mismatch: f64,
+    pub(super) mismatch_max: f64,
+    pub(super) clip_low: usize,
+    pub(super) clip_high: usize,
+}
+
+/// What the loss of one batch is made of.
+pub(super) struct Update<'a> {
+    pub(super) settings: &'a GrpoSettings,
+    pub(super) batch: &'a Batch,
+    /// Attempts that are computed.
+    pub(super) chosen: &'a [usize],
+    /// Where the tokens of each chosen attempt start in `old` and `reference`.
+    pub(super) offsets: &'a [usize],
+    pub(super) old: Option<&'a [f32]>,
+    pub(super) reference: Option<&'a [f32]>,
+    pub(super) counts: Counts,
+}
+
+impl Update<'_> {
+    /// Derivatives of the loss for the micro-batch of the chosen attempts at `indices`, one of `micro_batches`; the first update's numbers go into `tally`.
+    pub(super) fn seeds(&self, indices: &[usize], values: &Values, (first, micro_batches): (bool, usize), tally: &mut Tally) -> Seeds {
+        let settings = self.settings;
+        let counts = Counts { micro_batches, micro_batch_tokens: values.logprobs.len(), ..self.counts };
+        let full =
+            self.reference.is_none() && settings.beta > 0.0 && settings.kl == KlEstimator::Full && settings.kl_in == KlPlacement::Loss;
+        let mut d_logprob = vec![0f32; values.logprobs.len()];
+        let mut d_kl = vec![0f32; if full { values.logprobs.len() } else { 0 }];
+        let mut i = 0;
+        for &which in indices {
+            let attempt = &self.batch.judged[self.chosen[which]];
+            let advantage = self.batch.advantages[self.chosen[which]];
+            let tokens = self.offsets[which]..self.offsets[which + 1];
+            let weight = settings.loss_type.weight(&counts, tokens.len());
+            for (position, at) in tokens.enumerate() {
+                let lp = f64::from(values.logprobs[i]);
+                let old = self.old.map_or(lp, |old| f64::from(old[at]));
+                let (value, slope, clipped) = surrogate(lp, old, advantage, settings.clip());
+                let (kl, kl_slope) = match self.reference {
+                    Some(reference) => {
+                        let (kl, slope) = settings.kl.estimate(lp, f64::from(reference[at]));
+                        let ratio = (lp - old).exp();
+                        // d(ratio kl) = ratio (kl + d kl)
+                        if settings.use_bias_correction_kl { (ratio * kl, ratio * (kl + slope)) } else { (kl, slope) }
+                    }
+                    None => (f64::from(values.kl[i]), 0.0),
+                };
+                d_logprob[i] = (weight * (settings.beta * kl_slope - slope)) as f32;
+                if full {
+                    d_kl[i] = (weight * settings.beta) as f32;
+                }
+                tally.clip_low += usize::from(clipped == Some(Clipped::Low));
+                tally.clip_high += usize::from(clipped == Some(Clipped::High));
+                if first {
+                    let difference = (lp - f64::from(attempt.completion.logprobs[position])).abs();
+                    tally.tokens += 1;
+                    tally.entropy += f64::from(values.entropy[i]);
+                    tally.kl += kl;
+                    tally.loss += weight * (settings.beta * kl - value);
+                    tally.mismatch += difference;
+                    tally.mismatch_max = tally.mismatch_max.max(difference);
+                }
+                i += 1;
+            }
+        }
+        Seeds { logprobs: d_logprob, entropy: None, kl: full.then_some(d_kl) }
+    }
+}
