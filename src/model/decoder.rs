@@ -3,6 +3,7 @@
 //! One function walks the layers; what differs between the uses is only how a row attends. q, k, v are one matrix in memory, and so are
 //! gate and up; `weights.rs` cuts them to the checkpoint's names. Nothing here knows text, problems or losses.
 
+mod mixed;
 mod prepared;
 mod views;
 
@@ -175,8 +176,9 @@ impl Matrix {
     }
 
     /// Puts panels in the place of the weights, whose memory is free then if nobody else has it.
-    fn lay_out(&mut self) -> Result<()> {
-        if let Some(panels) = ops::panels(&self.merged()?)? {
+    fn lay_out(&mut self, in_bf16: bool) -> Result<()> {
+        let whole = if in_bf16 { ops::rounded(&self.merged()?)? } else { self.merged()? };
+        if let Some(panels) = ops::panels(&whole)? {
             (self.panels, self.weight, self.addition) = (Some(Arc::new(panels)), None, None);
         }
         Ok(())
@@ -245,6 +247,8 @@ pub struct Decoder {
     /// Of the adapter, if it has one: its matrices' additions.
     lora: Option<Arc<LoraSettings>>,
     noise: Option<Noise>,
+    /// Whether the layers' products are computed on numbers rounded to bf16.
+    in_bf16: bool,
 }
 
 /// Noise on embeddings in training (NEFTune; Jain et al., 2023): uniform in +-alpha / sqrt(L D) for a sequence of L tokens.
@@ -290,7 +294,7 @@ impl Decoder {
             .collect::<Result<_>>()?;
         let norm = get("model.norm.weight", &[d])?;
         let head = if config.tie_embeddings { embed.clone() } else { Matrix::new(get("lm_head.weight", &[config.vocab_size, d])?) };
-        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone(), lora: None, noise: None })
+        Ok(Self { config, embed, layers, norm, head, rope, device: device.clone(), lora: None, noise: None, in_bf16: false })
     }
 
     /// Calls `f(name, tensor)` for each parameter, tied embeddings once, those of an adapter last, and builds the decoder of what it returns.
@@ -300,7 +304,7 @@ impl Decoder {
             let (_, tensor) = parameters.next().context("a decoder has as many parameters as its configuration asks for")?;
             f(name, &tensor)
         })?;
-        (decoder.lora, decoder.noise) = (self.lora.clone(), self.noise);
+        (decoder.lora, decoder.noise, decoder.in_bf16) = (self.lora.clone(), self.noise, self.in_bf16);
         for (i, (from, to)) in self.layers.iter().zip(&mut decoder.layers).enumerate() {
             for ((from, to), joined) in from.matrices().into_iter().zip(to.matrices_mut()).zip(Joined::ALL) {
                 let Some(addition) = &from.addition else { continue };
@@ -413,7 +417,7 @@ impl Decoder {
                 let (piece, dy) = (Var::from_tensor(&middle.detach().narrow(0, from, rows)?)?, dy.narrow(0, from, rows)?);
                 let wide = self.mlp_wide(layer, &piece)?;
                 // The layer's result is not computed again: what is after it needs only its gradient.
-                let mut found = layer.down.backward_from(&wide, &dy)?;
+                let mut found = self.product_back(&layer.down, &wide, &dy)?;
                 let through = found.remove(&piece).context("the graph is cut inside a feed-forward part")?;
                 back.push((through + dy)?);
                 store.extend(found)?;
@@ -525,13 +529,13 @@ impl Decoder {
     ) -> Result<Tensor> {
         let eps = self.config.rms_norm_eps;
         let h = ops::rms_norm(x, &layer.input_norm, eps)?;
-        let mut qkv = layer.qkv.apply(&h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
+        let mut qkv = self.product(&layer.qkv, &h, layer.qkv_bias.as_ref())?; // (N, (H + 2K) head_dim)
         if let Some((q_norm, k_norm)) = &layer.head_norms {
             qkv = ops::head_norm(&qkv, q_norm, k_norm, self.shape(), eps)?;
         }
         let qkv = ops::rope(&qkv, positions, &self.rope, self.shape())?;
         let attended = attend(&qkv)?; // (N, H head_dim)
-        Ok((x + layer.o_proj.apply(&attended, None)?)?)
+        Ok((x + self.product(&layer.o_proj, &attended, None)?)?)
     }
 
     /// A layer's second half, (N, D) to (N, D); by pieces where no graph holds what is F wide anyhow.
@@ -545,13 +549,13 @@ impl Decoder {
     }
 
     fn mlp_rows(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
-        Ok((x + layer.down.apply(&self.mlp_wide(layer, x)?, None)?)?)
+        Ok((x + self.product(&layer.down, &self.mlp_wide(layer, x)?, None)?)?)
     }
 
     /// What the last matrix of a layer is applied to, (N, F).
     fn mlp_wide(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
         let h = ops::rms_norm(x, &layer.post_norm, self.config.rms_norm_eps)?;
-        Ok(ops::swiglu(&layer.gate_up.apply(&h, None)?)?)
+        Ok(ops::swiglu(&self.product(&layer.gate_up, &h, None)?)?)
     }
 }
 

@@ -15,6 +15,8 @@ use std::path::Path;
 pub struct Phase {
     pub name: String,
     pub method: Method,
+    /// Whether the layers' products are computed in bf16; weights and moments are f32 in any case.
+    pub bf16: bool,
     pub probes: Option<Probes>,
 }
 
@@ -118,6 +120,7 @@ pub(super) fn read(t: &mut Table) -> Phase {
     let name = t.or("name", method.clone());
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     t.check("name", plain || method.is_empty(), "letters, digits, '-' or '_'", format!("{name:?}"));
+    let bf16 = t.optional("bf16").unwrap_or_default();
     let probes: Option<Probes> = t.optional("probes");
     t.check("probes.steps", probes.is_none_or(|probes| probes.steps != Some(0)), "at least 1", 0);
     let method = match method.as_str() {
@@ -133,7 +136,7 @@ pub(super) fn read(t: &mut Table) -> Phase {
             phase
         }
     };
-    Phase { name, method, probes }
+    Phase { name, method, bf16, probes }
 }
 
 fn read_sft(t: &mut Table) -> Sft {

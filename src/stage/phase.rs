@@ -109,7 +109,7 @@ impl Job<'_> {
         }
         let folder = self.run.folder(&self.stage);
         let Loaded { decoder, text, .. } = models::open(self.run, self.model, &self.origin, self.role)?;
-        let decoder = self.adapted(decoder)?;
+        let decoder = self.adapted(decoder)?.in_bf16(self.phase.bf16);
         let positions = decoder.config().max_positions;
         let limit = if self.model.max_length == 0 { positions } else { self.model.max_length };
         super::run::config(if limit <= positions {
@@ -261,6 +261,9 @@ impl Job<'_> {
         };
         let model = models::identity(run, &self.origin, self.role, self.model)?;
         let mut inputs = json!({"model": model, "data": data, "method": method, "max_length": self.model.max_length, "seed": run.seed()});
+        if self.phase.bf16 {
+            inputs["bf16"] = true.into();
+        }
         if let Some(lora) = &self.model.lora {
             inputs["lora"] = serde_json::to_value(lora)?;
         }

@@ -106,10 +106,11 @@ impl Decoder {
     pub fn for_sampling(self) -> Result<Self> {
         let mut decoder = self.frozen()?;
         drop(self);
+        let in_bf16 = decoder.in_bf16;
         for matrix in decoder.layers.iter_mut().flat_map(Layer::matrices_mut) {
-            matrix.lay_out()?;
+            matrix.lay_out(in_bf16)?;
         }
-        decoder.head.lay_out()?;
+        decoder.head.lay_out(false)?;
         Ok(decoder)
     }
 

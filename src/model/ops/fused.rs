@@ -4,9 +4,11 @@
 
 mod adamw;
 mod added;
+mod rounded;
 
 pub(crate) use adamw::{AdamWStep, Moments8, adamw, adamw_8bit};
 pub(super) use added::Added;
+pub(super) use rounded::Rounded;
 
 use super::{CachePlaces, RopeTable, kernels};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, Layout, Result, Shape, Storage, Tensor};

@@ -54,6 +54,16 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, into: O
     }
 }
 
+/// `x` as bf16 holds it, in f32; its gradient is rounded in the same way.
+pub(crate) fn rounded(x: &Tensor) -> Result<Tensor> {
+    if is_fused(x) { x.contiguous()?.apply_op1(fused::Rounded { keeps_gradient: false }) } else { reference::rounded(x) }
+}
+
+/// A weight as bf16 holds it, in f32; its gradient stays what it is.
+pub(crate) fn rounded_weight(weight: &Tensor) -> Result<Tensor> {
+    if is_fused(weight) { weight.apply_op1(fused::Rounded { keeps_gradient: true }) } else { reference::rounded(weight) }
+}
+
 /// Which columns of a product's result the parts of a low-rank addition add to, and with which factor.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AdditionShape {

@@ -4,6 +4,11 @@ use super::{AdditionShape, AttentionShape, Dropout, Layout, RopeTable, kernels};
 use candle_core::{D, DType, Result, Tensor};
 use std::sync::Arc;
 
+/// Gradients go back through both casts, so that they are rounded too.
+pub(crate) fn rounded(x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(DType::BF16)?.to_dtype(x.dtype())
+}
+
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let y = x.matmul(&weight.t()?)?; // (N, O)
     bias.map_or(Ok(y.clone()), |b| y.broadcast_add(b))
