@@ -372,3 +372,40 @@ fn tasks_that_the_recipe_no_longer_names_are_not_reported() {
     assert!(report.comparison.iter().all(|row| row.task == "riddles"));
     assert!(report.stages.iter().all(|stage| !stage.name.ends_with("-arithmetic")));
 }
+
+/// Before and after on a task that was not trained on: all solved, then none.
+#[test]
+fn what_was_forgotten_is_told_and_a_gate_holds_only_where_it_was_not() {
+    let recipe = |gate: &str| {
+        format!(
+            "name = \"f\"\n[problems]\ntask = \"arithmetic\"\n[student]\nmodel = \"m\"\n[evaluate]\ntasks = [\"arithmetic\", \"riddles\"]\n{gate}"
+        )
+    };
+    let run = Run::new(&recipe(""));
+    let measured = |model: &str, task: &str, solved: u32| run.evaluate(model, task, 40, &|i| (1, u32::from(i < solved), i < solved));
+    // What is trained on is no matter here, whatever became of it.
+    measured("student-base", "arithmetic", 40);
+    measured("student", "arithmetic", 0);
+    for (after, gate, finding, holds) in [
+        (38, "max_drop = 0.2", Finding::Kept, true),
+        (39, "", Finding::NotShown, true),
+        (5, "max_drop = 0.2", Finding::Forgotten, false),
+        (5, "", Finding::Forgotten, true),
+    ] {
+        run.put("recipe.toml", &recipe(gate));
+        measured("student-base", "riddles", 40);
+        measured("student", "riddles", after);
+        let report = Report::of(run.path()).unwrap();
+        let [row] = &report.forgetting[..] else { panic!("{:?}", report.forgetting) };
+        assert_eq!((row.task.as_str(), row.before.as_str(), row.after.as_str()), ("riddles", "student-base", "student"));
+        assert_eq!(row.finding, finding, "{row:?}");
+        assert_eq!(report.gate().is_ok(), holds);
+        let (page, text) = (markdown(&report), terminal(&report, run.path(), 100));
+        let told = finding.in_words(report.max_drop);
+        assert!(page.contains("## Tasks that were not trained on") && page.contains(told), "{page}");
+        assert!(text.replace("\n  ", " ").contains(told), "{text}");
+    }
+    run.put("recipe.toml", &recipe("max_drop = 0.2"));
+    let error = Report::of(run.path()).unwrap().gate().unwrap_err().to_string();
+    assert!(error.starts_with("the forgetting gate does not hold: student on riddles (-87.5 ["), "{error}");
+}

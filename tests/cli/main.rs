@@ -10,6 +10,7 @@ mod fixture;
 mod kept;
 mod look;
 mod lora;
+mod phases;
 mod plan;
 mod real;
 mod recipe_doctor;
