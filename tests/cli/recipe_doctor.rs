@@ -124,8 +124,10 @@ fn a_sound_recipe_is_found_sound_and_nothing_is_written() {
     assert!(text.starts_with("  ok       recipe      looked-at is one that can be run\n"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 
-    // The embedded recipe's file, whose models are made from nothing.
-    place.distill("doctor tiny.toml --run run").ok();
+    // The embedded recipe, whose models are made from nothing; and its smallest form, which leaves no room for an answer.
+    place.write("embedded.toml", include_str!("../../recipes/tiny.toml"));
+    place.distill("doctor embedded.toml").ok();
+    caught(&place.distill("doctor tiny.toml --run run --json"), "length", "fault", "sample.max_tokens = 24 is less than the 30 tokens");
 }
 
 #[test]
@@ -215,7 +217,7 @@ fn a_model_that_cannot_be_taught_is_found_out() {
 
     // What comes after this matrix gets nothing from it, and it gets nothing back.
     damage(&place, |name, numbers| if name == "model.layers.1.mlp.down_proj.weight" { vec![0.0; numbers.len()] } else { numbers });
-    caught(&look(""), "gradient", "fault", "model.layers.1.mlp.gate_up_proj.weight gets no gradient");
+    caught(&look(""), "gradient", "fault", "model.layers.1.post_attention_layernorm.weight gets no gradient");
     damage(&place, |name, mut numbers| {
         if name == "model.norm.weight" {
             numbers[3] = f32::NAN;

@@ -91,7 +91,7 @@ impl Patient<'_> {
             config.architecture,
             thousands(config.parameters()),
             size(4 * config.parameters()),
-            thousands(config.max_positions)
+            thousands(loaded.decoder.config().max_positions)
         );
         Finding::good(self.role, says)
     }
@@ -232,11 +232,7 @@ impl Patient<'_> {
                 "raise it: no attempt at such a problem could be right; {} leaves room to reason",
                 thousands((8 * longest).max(256))
             );
-            Finding::fault(
-                "length",
-                format!("{key} = {cap} is less than the {longest} tokens of a right answer without any reasoning"),
-                remedy,
-            )
+            Finding::fault("length", format!("{key} = {cap} is less than the {longest} tokens that a bare right answer takes"), remedy)
         } else if prompts + cap > positions {
             let remedy = format!("lower it to {}, or take a model with more positions", positions.saturating_sub(prompts));
             let says = format!(
