@@ -224,6 +224,7 @@ fn read_grpo(t: &mut Table) -> Grpo {
         max_grad_norm: t.or("max_grad_norm", 1.0),
         optim: t.optional("optim").unwrap_or_default(),
         num_iterations: t.or("num_iterations", 1),
+        steps_per_generation: t.optional("steps_per_generation").unwrap_or(1),
         advantage: t.or("advantage", Advantage::default()),
         loss_type: t.or("loss_type", LossType::default()),
         epsilon,
@@ -250,6 +251,9 @@ fn read_grpo(t: &mut Table) -> Grpo {
     for (key, value) in [("steps", s.steps), ("prompts_per_step", s.prompts_per_step), ("num_iterations", s.num_iterations)] {
         t.check(key, value > 0, "at least 1", value);
     }
+    let parts = s.steps_per_generation;
+    let cuts = parts > 0 && s.prompts_per_step.is_multiple_of(parts);
+    t.check("steps_per_generation", cuts, &format!("at least 1, and a divisor of prompts_per_step, {}", s.prompts_per_step), parts);
     let least = s.advantage.smallest_group();
     t.check("num_generations", s.num_generations >= least, &format!("at least {least} for this advantage"), s.num_generations);
     t.check("learning_rate", s.learning_rate > 0.0, "more than 0", s.learning_rate);

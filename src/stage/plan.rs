@@ -6,7 +6,7 @@
 use super::problems::{self, Origin, generated_problems};
 use super::{evaluate, filter, sample, show};
 use crate::hub;
-use crate::model::{Config, KvCache, LoraSettings, text::Text};
+use crate::model::{self, Config, KvCache, LoraSettings, text::Text};
 use crate::publish;
 use crate::recipe::{DataPart, EvaluationTask, Grpo, Method, Model, Recipe, Sft};
 use crate::report::text::{self, size, thousands};
@@ -467,7 +467,12 @@ fn config_of(model: &Model) -> Option<Config> {
         let text = Text::tiny();
         return Config::fresh(shape, text.vocab_size(), text.end_id(), text.pad_id()).ok();
     }
-    Config::load(&hub::cached_config(&model.model, model.revision.as_deref())?).ok()
+    let folder = hub::cached_config(&model.model, model.revision.as_deref()).or_else(|| Some(model.model.clone().into()))?;
+    if model::is_adapter(&folder) {
+        let (_, base) = model::adapter_settings(&folder).ok()?;
+        return Config::load(&hub::cached_config(&base.model, base.revision.as_deref())?).ok();
+    }
+    Config::load(&folder).ok()
 }
 
 /// Hub ids that these stages work with and that are not in the cache.

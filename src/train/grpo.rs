@@ -63,8 +63,11 @@ pub struct GrpoSettings {
     pub max_grad_norm: f64,
     #[serde(skip_serializing_if = "Optim::is_default")]
     pub optim: Optim,
-    /// Optimiser steps on each batch of attempts.
+    /// Times that each batch of attempts is gone through.
     pub num_iterations: usize,
+    /// Parts of whole groups that each time is cut into, with an optimiser step on each; the denominators of the loss are those of the part.
+    #[serde(skip_serializing_if = "is_one")]
+    pub steps_per_generation: usize,
     pub advantage: Advantage,
     pub loss_type: LossType,
     /// Clip below: the ratio stays above 1 - epsilon.
@@ -92,6 +95,12 @@ pub struct GrpoSettings {
     /// When the phase is given up. No part of what it makes, and so not written among a stage's inputs: a run may go on under another rule.
     #[serde(skip)]
     pub collapse: Option<Collapse>,
+}
+
+/// For serde: what was the only way says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 impl GrpoSettings {

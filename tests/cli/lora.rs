@@ -98,6 +98,13 @@ fn an_adapter_is_trained_continued_evaluated_and_resumed_to_the_same_bytes() {
     place.distill("merge whole --out merged --force").ok();
     place.distill("merge whole").exits(78);
 
+    // A plan knows what it is an adapter of.
+    let plan = place
+        .distill("evaluate --student whole/student/sft --tasks arithmetic --limit 4 --max-tokens 24 --out p --plan --json")
+        .ok()
+        .json();
+    assert!(plan["stages"][0]["parameters"].as_u64() > Some(4000), "{plan:#}");
+
     // What was trained serves as a model anywhere, and a base that is gone is named.
     place.distill("evaluate --student whole --tasks arithmetic --limit 4 --max-tokens 24 --out e").ok();
     let refused = place.distill("run lora.toml --run whole --set student.lora.r=8").exits(78);

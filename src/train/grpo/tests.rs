@@ -32,6 +32,7 @@ fn settings() -> GrpoSettings {
         max_grad_norm: 1.0,
         optim: Optim::Adamw,
         num_iterations: 1,
+        steps_per_generation: 1,
         advantage: Advantage::GroupStd,
         loss_type: LossType::Grpo,
         epsilon: 0.2,
@@ -294,6 +295,38 @@ fn truncated_attempts_are_masked_and_nothing_else_is() {
 }
 
 /// For each loss type, estimator and placement: what `seeds` returns is the derivative of the loss that it adds up.
+/// Where only one part of a batch teaches, a step is the update on that part alone, whichever it is.
+#[test]
+fn each_part_of_a_batch_is_an_update_of_its_own() {
+    let settings = settings();
+    let Batch { judged, .. } = train(&GrpoSettings { steps: 1, ..settings.clone() }, RewardPreset::SimplerlZoo).batches.remove(0);
+    assert_eq!(judged.len(), 12);
+    let advantages =
+        |range: std::ops::Range<usize>| (0..12).map(|i| if range.contains(&i) { i as f64 - 5.3 } else { 0.0 }).collect::<Vec<_>>();
+    let batch = |range: std::ops::Range<usize>, advantages: &[f64]| Batch {
+        judged: judged[range.clone()].to_vec(),
+        advantages: advantages[range].to_vec(),
+        wasted: Vec::new(),
+    };
+    let halves = GrpoSettings { steps_per_generation: 2, ..settings.clone() };
+    for range in [0..6, 6..12] {
+        let advantages = advantages(range.clone());
+        let (alone, record) = gradient(&settings, &batch(range, &advantages));
+        let (cut, of_cut) = gradient(&halves, &batch(0..12, &advantages));
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-6 * (1.0 + a.abs());
+        assert!(alone.iter().zip(&cut).all(|(a, b)| close(f64::from(*a), f64::from(*b))));
+        assert!(close(record.loss.unwrap() / 2.0, of_cut.loss.unwrap()), "a part without an update has a loss of 0");
+    }
+    // Two updates in a step: the second sees a policy that has moved.
+    let (moved, record) = phase(&halves, RewardPreset::SimplerlZoo, |grpo, learner, _, _| {
+        let mut record = StepRecord::default();
+        grpo.update(learner, None, &batch(0..12, &advantages(0..12)), &mut record).unwrap();
+        (learner.optimizer().steps(), record)
+    });
+    assert_eq!(moved, 2);
+    assert!(record.mismatch_max.unwrap() < 1e-4, "the mismatch is that of the policy which sampled: {record:?}");
+}
+
 #[test]
 fn seeds_are_the_derivatives_of_the_reported_loss() {
     let attempts = train(&GrpoSettings { steps: 1, ..settings() }, RewardPreset::Tiny).batches.remove(0).judged;

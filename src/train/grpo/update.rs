@@ -8,6 +8,7 @@ use crate::trace::FinishReason;
 use crate::train::learner::{Learner, Seeds, Values};
 use crate::train::objective::{Clipped, Counts, KlEstimator, KlPlacement, surrogate};
 use anyhow::Result;
+use std::ops::Range;
 use std::time::Instant;
 
 impl Grpo<'_> {
@@ -17,7 +18,6 @@ impl Grpo<'_> {
         let settings = self.settings;
         let masked = |j: &Judged| settings.mask_truncated && j.completion.finish != FinishReason::Stop;
         let has_loss = |j: &Judged| !j.completion.tokens.is_empty() && !masked(j);
-        let loss_tokens = batch.judged.iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
         let in_loss = reference.filter(|_| settings.kl_in == KlPlacement::Loss);
         let computed = |i: usize| has_loss(&batch.judged[i]) && (batch.advantages[i] != 0.0 || in_loss.is_some());
         let chosen: Vec<usize> = (0..batch.judged.len()).filter(|i| computed(*i)).collect();
@@ -28,10 +28,10 @@ impl Grpo<'_> {
         let examples = examples(chosen.iter().map(|i| &batch.judged[*i]));
         let temperature = self.rollout.params.temperature;
         let policy = learner.decoder().clone();
-        let old = match settings.num_iterations {
-            0 | 1 => None,
-            _ => Some(learner.values(&policy, &examples, temperature)?.logprobs),
-        };
+        let parts = self.parts(batch, &chosen);
+        let iterations = settings.num_iterations.max(1);
+        // With one update the ratio is 1, whatever the old ones are.
+        let old = if iterations * parts.len() > 1 { Some(learner.values(&policy, &examples, temperature)?.logprobs) } else { None };
         let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
         let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
         let full = in_loss.filter(|_| settings.kl == KlEstimator::Full);
@@ -41,44 +41,60 @@ impl Grpo<'_> {
                 Some(*sum)
             }))
             .collect();
-        let step = Update {
-            settings,
-            batch,
-            chosen: &chosen,
-            offsets: &offsets,
-            old: old.as_deref(),
-            reference: reference_logprobs.as_deref(),
-            counts: Counts {
-                sequences: batch.judged.len(),
-                tokens: loss_tokens,
-                max_tokens: self.max_tokens(record.step),
-                micro_batches: 0,
-                micro_batch_tokens: 0,
-            },
-        };
-        let iterations = settings.num_iterations.max(1);
         let mut tally = Tally::default();
         for iteration in 0..iterations {
-            tally = learner.fitting(|learner| {
-                let mut tally = tally.clone();
-                let micro_batches = learner.packing(&examples).0;
-                learner.accumulate(&examples, temperature, full, &mut |indices, values| {
-                    Ok(step.seeds(indices, &values, (iteration == 0, micro_batches), &mut tally))
+            // A part without an attempt to compute has a loss of 0, and no update.
+            for Part { attempts, chosen: of } in parts.iter().filter(|part| !part.chosen.is_empty()) {
+                let tokens = batch.judged[attempts.clone()].iter().filter(|j| has_loss(j)).map(|j| j.completion.tokens.len()).sum();
+                let step = Update {
+                    settings,
+                    batch,
+                    chosen: &chosen[of.clone()],
+                    offsets: &offsets[of.start..=of.end],
+                    old: old.as_deref(),
+                    reference: reference_logprobs.as_deref(),
+                    counts: Counts {
+                        sequences: attempts.len(),
+                        tokens,
+                        max_tokens: self.max_tokens(record.step),
+                        micro_batches: 0,
+                        micro_batch_tokens: 0,
+                    },
+                };
+                let examples = &examples[of.clone()];
+                tally = learner.fitting(|learner| {
+                    let mut tally = tally.clone();
+                    let micro_batches = learner.packing(examples).0;
+                    learner.accumulate(examples, temperature, full, &mut |indices, values| {
+                        Ok(step.seeds(indices, &values, (iteration == 0, micro_batches), &mut tally))
+                    })?;
+                    Ok(tally)
                 })?;
-                Ok(tally)
-            })?;
-            record.grad_norm = Some(learner.step(record.learning_rate)?);
+                record.grad_norm = Some(learner.step(record.learning_rate)?);
+            }
         }
         let n = tally.tokens as f64;
         record.entropy = Some(tally.entropy / n);
         record.kl = record.kl.or_else(|| in_loss.map(|_| tally.kl / n));
-        record.loss = Some(tally.loss);
+        record.loss = Some(tally.loss / parts.len() as f64);
         record.mismatch_mean = Some(tally.mismatch / n);
         record.mismatch_max = Some(tally.mismatch_max);
         record.clip_low = Some(tally.clip_low as f64 / (n * iterations as f64));
         record.clip_high = Some(tally.clip_high as f64 / (n * iterations as f64));
         record.trained_per_second = Some(n * iterations as f64 / begin.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// The batch cut into as many parts of whole groups as there are updates in an iteration.
+    fn parts(&self, batch: &Batch, chosen: &[usize]) -> Vec<Part> {
+        let group = self.settings.num_generations;
+        let (groups, count) = (batch.judged.len() / group, self.settings.steps_per_generation.max(1));
+        let bound = |part: usize| part * groups / count * group;
+        let place = |attempt: usize| chosen.partition_point(|i| *i < attempt);
+        (0..count)
+            .map(|part| bound(part)..bound(part + 1))
+            .map(|attempts| Part { chosen: place(attempts.start)..place(attempts.end), attempts })
+            .collect()
     }
 
     /// Entropy and mismatch of a batch in which no attempt has a loss.
@@ -96,10 +112,18 @@ impl Grpo<'_> {
     }
 }
 
+/// What one update is computed on.
+struct Part {
+    /// Of the batch.
+    attempts: Range<usize>,
+    /// Places among those that are computed.
+    chosen: Range<usize>,
+}
+
 /// Sums over the tokens of a step's updates.
 #[derive(Clone, Default)]
 pub(super) struct Tally {
-    /// Of the first update.
+    /// Of the first iteration.
     pub(super) tokens: usize,
     pub(super) entropy: f64,
     pub(super) kl: f64,
@@ -124,7 +148,7 @@ pub(super) struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Derivatives of the loss for the micro-batch of the chosen attempts at `indices`, one of `micro_batches`; the first update's numbers go into `tally`.
+    /// Derivatives of the loss for the micro-batch of the chosen attempts at `indices`, one of `micro_batches`; the first iteration's numbers go into `tally`.
     pub(super) fn seeds(&self, indices: &[usize], values: &Values, (first, micro_batches): (bool, usize), tally: &mut Tally) -> Seeds {
         let settings = self.settings;
         let counts = Counts { micro_batches, micro_batch_tokens: values.logprobs.len(), ..self.counts };
@@ -158,7 +182,8 @@ impl Update<'_> {
                 tally.clip_low += usize::from(clipped == Some(Clipped::Low));
                 tally.clip_high += usize::from(clipped == Some(Clipped::High));
                 if first {
-                    let difference = (lp - f64::from(attempt.completion.logprobs[position])).abs();
+                    // The policy that sampled is the old one, whatever updates this iteration has made.
+                    let difference = (old - f64::from(attempt.completion.logprobs[position])).abs();
                     tally.tokens += 1;
                     tally.entropy += f64::from(values.entropy[i]);
                     tally.kl += kl;
