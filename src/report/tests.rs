@@ -407,5 +407,5 @@ fn what_was_forgotten_is_told_and_a_gate_holds_only_where_it_was_not() {
     }
     run.put("recipe.toml", &recipe("max_drop = 0.2"));
     let error = Report::of(run.path()).unwrap().gate().unwrap_err().to_string();
-    assert!(error.starts_with("the forgetting gate does not hold: student on riddles (-87.5 ["), "{error}");
+    assert!(error.starts_with("the forgetting gate does not hold: student on riddles (-88 ["), "{error}");
 }

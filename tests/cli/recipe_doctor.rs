@@ -145,8 +145,12 @@ fn what_a_recipe_says_wrongly_is_found_out() {
     caught(&look(" --set student.template=\"chatml\""), "student", "fault", "ends a turn with \"<|im_end|>\", which is no token here");
     // A reward that wants a whole number between its tags, on answers that are letters.
     place.write("letters.jsonl", "{\"question\": \"A or B?\", \"answer\": \"B\"}\n");
-    let letters = look(" --set problems.file=\"letters.jsonl\" --set problems.task=\"own\" --set problems.verify=\"choice\"");
-    caught(&letters, "reward", "fault", "the most that it can pay is 1.1");
+    let own = "[problems]\nfile = \"letters.jsonl\"\nverify = \"choice\"\n";
+    let (before, rest) = RECIPE.split_once("[problems]").expect("a table");
+    let (_, phases) = rest.split_once("[[student.phase]]").expect("a phase");
+    let (_, grpo) = phases.split_once("[[student.phase]]").expect("another");
+    place.write("letters.toml", format!("{before}{own}\n[student]\nmodel = \"m\"\n\n[[student.phase]]{grpo}"));
+    caught(&place.distill("doctor letters.toml --json"), "reward", "fault", "the most that it can pay is 1.1");
 }
 
 #[test]
@@ -224,5 +228,5 @@ fn a_model_that_cannot_be_taught_is_found_out() {
         }
         numbers
     });
-    caught(&look(""), "gradient", "fault", "not finite");
+    caught(&look(""), "gradient", "fault", "the log-probability of a token is NaN");
 }

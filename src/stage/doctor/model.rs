@@ -19,7 +19,7 @@ use anyhow::{Context, Result, anyhow};
 use std::sync::Arc;
 
 /// Parameters of a model that is read as a whole; of a larger one the first layers stand for all.
-const WHOLE: usize = 700_000_000;
+const WHOLE: usize = 200_000_000;
 /// Layers that stand for all.
 const LAYERS: usize = 2;
 /// Rows of a corpus that are measured, of each part.
