@@ -4,7 +4,7 @@
 
 tests/golden/trl.json
     sft    50 steps of SFTTrainer: `rows` of token ids with `completion`, where the targets begin; four rows a step in this order; the settings; `losses`, each before
-           the step's update; `grad_norms` before clipping. `nll` the ordinary loss, `dft` the same rows with loss_type = "dft".
+           the step's update; `grad_norms` before clipping. `nll` the ordinary loss, `dft` the same rows with loss_type = "dft", `bf16` the ordinary one under autocast.
     grpo   one batch of two groups of four attempts (`prompts`, `completions`, `advantages`), and for each loss type, with beta 0 and 0.04 (k3, with and without TRL's bias
            correction; the reference is the model with every tensor times 1.05): `loss` of GRPOTrainer._compute_loss at the first of two updates on the batch, `grad_norm` of both. The second update follows a step
            of AdamW (`learning_rate`), so its ratios differ from 1 and, without KL, some are clipped; its old log-probabilities are those before the first.
@@ -69,13 +69,13 @@ def sft_rows():
     return rows
 
 
-def sft(rows, loss_type):
+def sft(rows, loss_type, bf16=False):
     data = Dataset.from_list([dict(input_ids=r["ids"], completion_mask=[int(i >= r["completion"]) for i in range(len(r["ids"]))]) for r in rows])
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(output_dir=folder, max_steps=SFT["steps"], per_device_train_batch_size=SFT["batch"], learning_rate=SFT["learning_rate"],
                               lr_scheduler_type="constant", adam_beta1=SFT["adam_beta1"], adam_beta2=SFT["adam_beta2"], adam_epsilon=SFT["adam_epsilon"],
                               weight_decay=SFT["weight_decay"], max_grad_norm=SFT["max_grad_norm"], logging_steps=1, save_strategy="no", report_to=[],
-                              completion_only_loss=True, loss_type=loss_type, max_length=None, packing=False, use_cpu=True, bf16=False, seed=1,
+                              completion_only_loss=True, loss_type=loss_type, max_length=None, packing=False, use_cpu=True, bf16=bf16, seed=1,
                               gradient_checkpointing=False, optim="adamw_torch", dataset_num_proc=None)
         trainer = InOrder(model=model(), args=arguments, train_dataset=data, processing_class=tokenizer())
         trainer.train()
@@ -174,7 +174,7 @@ def main():
     prompts, completions, advantages = grpo_batch()
     out = dict(
         versions=dict(trl=trl.__version__, transformers=transformers.__version__, torch=torch.__version__),
-        sft=dict(settings=SFT, rows=rows, nll=sft(rows, "nll"), dft=sft(rows, "dft")),
+        sft=dict(settings=SFT, rows=rows, nll=sft(rows, "nll"), dft=sft(rows, "dft"), bf16=sft(rows, "nll", bf16=True)),
         grpo=dict(prompts=prompts, completions=completions, advantages=advantages.tolist(), temperature=0.9, epsilon=0.2, epsilon_high=0.28,
                   max_completion_length=40, cases=[grpo(kind, *kl) for kind in ("grpo", "bnpo", "dapo", "dr_grpo") for kl in ((0.0, False), (0.04, False), (0.04, True))]),
     )
