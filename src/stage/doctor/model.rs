@@ -106,81 +106,86 @@ impl Patient<'_> {
         })
     }
 
-    /// How this model is asked and taught, each style once.
-    fn styles(&self) -> Vec<PromptStyle> {
+    /// How this model is asked and taught: each task with each of its prompts.
+    fn asks(&self) -> Vec<(&Tried, PromptStyle)> {
         let recipe = &self.run.recipe;
-        let mut all = Vec::new();
         let grpo = self.model.phases.iter().filter_map(|phase| match &phase.method {
             Method::Grpo(grpo) => Some(grpo.prompt),
             Method::Sft(_) => None,
         });
-        let evaluated = recipe.evaluate.tasks.iter().map(|task| task.prompt);
-        for style in std::iter::once(recipe.sample.prompt).chain(grpo).chain(evaluated) {
-            if !all.contains(&style) {
-                all.push(style);
+        let trained: Vec<PromptStyle> = std::iter::once(recipe.sample.prompt).chain(grpo).collect();
+        let mut all: Vec<(&Tried, PromptStyle)> = Vec::new();
+        for tried in self.tried {
+            let styles = tried.evaluation.map_or(trained.clone(), |i| vec![recipe.evaluate.tasks[i].prompt]);
+            for style in styles {
+                let kind = |tried: &Tried| tried.problems.first().map(|problem| problem.task.clone());
+                if !all.iter().any(|(before, other)| kind(before) == kind(tried) && *other == style) {
+                    all.push((tried, style));
+                }
             }
         }
         all
     }
 
-    /// A problem with a right response to it.
-    fn answered(&self) -> Option<(&Arc<Problem>, &String)> {
-        let pairs = self.tried.iter().flat_map(|tried| tried.problems.iter().zip(&tried.perfect));
+    /// A problem with a right response to it, in the form that the prompt asks for where there is one.
+    fn answered<'t>(&self, tried: &'t Tried, style: PromptStyle) -> Option<(&'t Arc<Problem>, &'t String)> {
+        let is_asked_for = |text: &&String| style == PromptStyle::R1 && text.contains("\\boxed") && !text.contains("<answer>");
         let is_right =
             |problem: &Problem, text: &str| self.rules.verify(problem, &Response::parse(text)).is_ok_and(|verdict| verdict.is_correct());
-        let mut right =
-            pairs.filter_map(|(problem, forms)| Some((problem, forms.as_ref().ok()?.iter().find(|text| is_right(problem, text))?)));
-        right.next()
+        tried.problems.iter().zip(&tried.perfect).find_map(|(problem, forms)| {
+            let right: Vec<&String> = forms.as_ref().ok()?.iter().filter(|text| is_right(problem, text)).collect();
+            Some((problem, *right.iter().find(|text| is_asked_for(text)).or(right.first())?))
+        })
     }
 
     /// A row to try training on.
     fn example(&self, loaded: &Loaded) -> Option<Example> {
-        let (problem, response) = self.answered()?;
-        let style = self.styles().first().copied().unwrap_or_default();
+        let (style, (problem, response)) =
+            self.asks().into_iter().find_map(|(tried, style)| Some((style, self.answered(tried, style)?)))?;
         Demonstration::of(style, &problem.question, response.clone()).and_then(|row| row.example(&loaded.text)).ok()
     }
 
-    /// One prompt with a perfect completion in each style: what is in the loss of it, and where its tokens end.
+    /// One prompt of every task with a perfect completion: what is in the loss of it, and where its tokens end.
     fn asked(&self, loaded: &Loaded) -> Result<Vec<Finding>> {
-        let Some((problem, response)) = self.answered() else {
-            return Ok(vec![Finding::note("mask", "not tried: no problem with a known right answer is there")]);
-        };
-        let text = &loaded.text;
         let mut all = Vec::new();
-        for style in self.styles() {
-            let rendered = render(text, style, &problem.question)?;
-            let example = Demonstration::of(style, &problem.question, response.clone())?.example(text)?;
-            let (prompt, targets) = example.tokens.split_at(example.completion);
-            let name = format!("{} with prompt {}", self.role, serde_json::to_value(style)?.as_str().unwrap_or_default());
-            let ends = targets.last() == Some(&text.end_id()) && text.stop_ids().contains(&text.end_id());
-            let said = text.decode(&targets[..targets.len() - 1]);
-            let lines = preview::lines(text, &example);
-            if prompt != rendered.tokens {
-                let remedy = "report this: training and sampling must render a prompt alike";
-                all.push(Finding::fault("mask", format!("{name}: the prompt in training is not that of sampling"), remedy).with(lines));
-                continue;
+        for (tried, style) in self.asks() {
+            match self.answered(tried, style) {
+                Some((problem, response)) => all.extend(self.mask(loaded, style, problem, response)?),
+                None => all.push(Finding::note("mask", format!("{}: {} not tried, no right answer is known", self.role, tried.task))),
             }
-            if !ends || said.is_empty() {
-                let remedy =
-                    "name the end token as eos_token in tokenizer_config.json, and in generation_config.json where sampling is to stop";
-                all.push(
-                    Finding::fault("mask", format!("{name}: the end token is not in the loss, or does not stop sampling"), remedy)
-                        .with(lines),
-                );
-                continue;
-            }
-            let opens =
-                if rendered.prefill.is_empty() { String::new() } else { format!(", which opens the response with {:?}", rendered.prefill) };
-            let says = format!(
-                "{name}: {} tokens of the completion and the end token {:?} are in the loss, {} of the prompt{opens} are not",
-                thousands(targets.len() - 1),
-                text.decode(&[text.end_id()]),
-                thousands(prompt.len())
-            );
-            all.push(Finding::good("mask", says).with(lines));
-            all.extend(talk::border(text, &name, prompt, targets)?);
         }
         Ok(all)
+    }
+
+    fn mask(&self, loaded: &Loaded, style: PromptStyle, problem: &Problem, response: &str) -> Result<Vec<Finding>> {
+        let text = &loaded.text;
+        let rendered = render(text, style, &problem.question)?;
+        let example = Demonstration::of(style, &problem.question, response.to_owned())?.example(text)?;
+        let (prompt, targets) = example.tokens.split_at(example.completion);
+        let name = format!("{}: {} with prompt {}", self.role, problem.task, serde_json::to_value(style)?.as_str().unwrap_or_default());
+        let ends = targets.last() == Some(&text.end_id()) && text.stop_ids().contains(&text.end_id());
+        let said = text.decode(&targets[..targets.len() - 1]);
+        let lines = preview::lines(text, &example);
+        if prompt != rendered.tokens {
+            let remedy = "report this: training and sampling must render a prompt alike";
+            return Ok(vec![Finding::fault("mask", format!("{name}: the prompt in training is not that of sampling"), remedy).with(lines)]);
+        }
+        if !ends || said.is_empty() {
+            let remedy =
+                "name the end token as eos_token in tokenizer_config.json, and in generation_config.json where sampling is to stop";
+            let says = format!("{name}: the end token is not in the loss, or does not stop sampling");
+            return Ok(vec![Finding::fault("mask", says, remedy).with(lines)]);
+        }
+        let opens =
+            if rendered.prefill.is_empty() { String::new() } else { format!(", which opens the response with {:?},", rendered.prefill) };
+        let says = format!(
+            "{name}: {} tokens of the completion and the end token {:?} are in the loss, {} of the prompt{opens} are not",
+            thousands(targets.len() - 1),
+            text.decode(&[text.end_id()]),
+            thousands(prompt.len())
+        );
+        let good = Finding::good("mask", says).with(lines);
+        Ok(std::iter::once(good).chain(talk::border(text, &name, prompt, targets)?).collect())
     }
 
     /// Whether what is sampled and trained on fits into what is allowed for it.

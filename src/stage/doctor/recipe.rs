@@ -29,6 +29,8 @@ pub(super) const TRIED: usize = 16;
 /// Problems of one task, with what an answer to them is judged by.
 pub(super) struct Tried {
     pub task: String,
+    /// Which of the recipe's evaluation tasks it is; `None` for what is trained on.
+    pub evaluation: Option<usize>,
     pub problems: Vec<Arc<Problem>>,
     /// For each: whole responses that answer it, or why none is known.
     pub perfect: Vec<Result<Vec<String>, String>>,
@@ -71,14 +73,14 @@ pub(super) fn failed(check: &'static str, error: &anyhow::Error) -> Finding {
 
 /// The first problems of the recipe's own task and of each evaluation task.
 fn tried(run: &Run, findings: &mut Vec<Finding>) -> Vec<Tried> {
-    let mut all: Vec<(String, Vec<Arc<Problem>>)> = Vec::new();
+    let mut all: Vec<(String, Option<usize>, Vec<Arc<Problem>>)> = Vec::new();
     let recipe = &run.recipe;
     if !recipe.problems.task.is_empty() {
         match ProblemSet::training(run, "sample").and_then(|set| Ok((set.len(), set.first(TRIED, "sample.problems")?))) {
             Ok((count, problems)) => {
                 let count = count.map_or("generated without end".to_owned(), |n| format!("{} problems", thousands(n)));
                 findings.push(Finding::good("problems", format!("{}: {count}", recipe.problems.task)));
-                all.push((recipe.problems.task.clone(), problems));
+                all.push((recipe.problems.task.clone(), None, problems));
             }
             Err(error) => findings.push(failed("problems", &error)),
         }
@@ -93,16 +95,21 @@ fn tried(run: &Run, findings: &mut Vec<Finding>) -> Vec<Tried> {
         }
         Err(error) => findings.push(failed("evaluation", &error)),
     }
-    for task in &recipe.evaluate.tasks {
+    for (i, task) in recipe.evaluate.tasks.iter().enumerate() {
         // What is wrong with them was said above.
         let Ok(mut problems) = evaluation(run, task) else { continue };
         problems.truncate(TRIED);
-        let name = if all.iter().any(|(name, _)| *name == task.name) { format!("{} (evaluation)", task.name) } else { task.name.clone() };
-        all.push((name, problems));
+        let name = if all.iter().any(|(name, ..)| *name == task.name) { format!("{} (evaluation)", task.name) } else { task.name.clone() };
+        all.push((name, Some(i), problems));
     }
     all.into_iter()
-        .filter(|(_, problems)| !problems.is_empty())
-        .map(|(task, problems)| Tried { task, perfect: problems.iter().map(|problem| perfect(problem)).collect(), problems })
+        .filter(|(.., problems)| !problems.is_empty())
+        .map(|(task, evaluation, problems)| Tried {
+            task,
+            evaluation,
+            perfect: problems.iter().map(|problem| perfect(problem)).collect(),
+            problems,
+        })
         .collect()
 }
 
