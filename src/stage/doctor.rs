@@ -13,6 +13,7 @@ mod talk;
 mod trial;
 
 pub use finding::{Finding, Findings, State};
+pub(super) use machine::free_memory;
 
 use crate::recipe::Recipe;
 use anyhow::Result;

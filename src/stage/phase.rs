@@ -169,7 +169,7 @@ impl Job<'_> {
             recompute: recompute.unwrap_or(!config.is_small()),
             reference,
         };
-        let available = super::plan::available_memory().unwrap_or(usize::MAX);
+        let available = super::doctor::free_memory().unwrap_or(usize::MAX);
         // With bnpo the size of a micro-batch has a meaning.
         let tokens = if is_bnpo { wanted } else { setup.fitted(available, LEAST_TOKENS.min(wanted)) };
         if tokens < wanted {

@@ -3,6 +3,7 @@
 //! Times are those of the products alone, at the rate that this machine reaches right now and with every sequence at full length: what is not a
 //! product makes a run slower, what ends early makes it faster. They say whether a run takes an hour or a week.
 
+use super::doctor::free_memory;
 use super::problems::{self, Origin, generated_problems};
 use super::{evaluate, filter, sample, show};
 use crate::hub;
@@ -78,7 +79,7 @@ pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
     let files = Files::of(recipe, ask);
     let mut stages = stages(recipe, run, &files)?;
     stages.retain(|s| ask.stages.iter().any(|prefix| s.name.starts_with(prefix)));
-    let (memory, disk) = (available_memory(), available_disk(run));
+    let (memory, disk) = (free_memory(), available_disk(run));
     let rate = products_per_second();
     let downloads = downloads(recipe, &stages);
     if ask.json {
@@ -169,7 +170,7 @@ pub(super) fn needs(recipe: &Recipe, run: &Path) -> Result<Needs> {
     let largest =
         open().filter_map(|s| Some(Largest { name: s.name.clone(), bytes: s.memory?, advice: advice(s) })).max_by_key(|l| l.bytes);
     let disk = open().any(|s| s.disk.is_some()).then(|| disk_needed(&stages));
-    Ok(Needs { largest, memory: available_memory(), disk, disk_free: available_disk(run) })
+    Ok(Needs { largest, memory: free_memory(), disk, disk_free: available_disk(run) })
 }
 
 /// The first thing to change where a stage does not fit.
@@ -500,12 +501,6 @@ fn products_per_second() -> f64 {
         done += 1;
     }
     2.0 * (n * n * n) as f64 * f64::from(done) / begin.elapsed().as_secs_f64()
-}
-
-pub(super) fn available_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
 }
 
 pub(super) fn available_disk(run: &Path) -> Option<usize> {

@@ -12,6 +12,8 @@ mod network;
 mod processor;
 mod programs;
 
+pub use memory::free as free_memory;
+
 use super::finding::Findings;
 use crate::hub;
 use serde_json::Value;

@@ -2,9 +2,9 @@
 
 use super::super::examples::{Corpora, Corpus, Demonstration};
 use super::super::models::{self, Loaded, Origin, Preparation};
-use super::super::plan::available_memory;
 use super::super::run::Run;
 use super::finding::Finding;
+use super::free_memory;
 use super::recipe::{TRIED, Tried, failed, folder_of, has_fault, or_failed};
 use super::{preview, talk, trial};
 use crate::model::{self, Config};
@@ -301,6 +301,6 @@ impl Patient<'_> {
 
     /// Bytes that may be used to try the model.
     pub fn room(&self) -> usize {
-        available_memory().unwrap_or(usize::MAX) / 2
+        free_memory().unwrap_or(usize::MAX) / 2
     }
 }

@@ -32,6 +32,13 @@ pub fn memory() -> Vec<Finding> {
     }
 }
 
+/// Bytes that this process may still take: what the machine has left, or its control groups, whichever is less.
+pub fn free() -> Option<usize> {
+    let room = cgroup::memory(Path::new(cgroup::ROOT), &read(cgroup::GROUPS)).map(|room| room.free);
+    let machine = meminfo(&read("/proc/meminfo")).map(|memory| memory.available);
+    machine.into_iter().chain(room).min().and_then(|bytes| usize::try_from(bytes).ok())
+}
+
 fn meminfo(text: &str) -> Option<Memory> {
     let bytes = |name: &str| Some(field(text, name)?.split(' ').next()?.parse::<u64>().ok()?.saturating_mul(1024));
     let swap = |name: &str| bytes(name).unwrap_or(0);
