@@ -228,15 +228,15 @@ fn of_model(run: &Run, role: &'static str, model: &Model, tried: &[Tried], rules
     if model.served.is_some() {
         return vec![Finding::note(role, format!("{}: it is behind a server, which renders and samples itself; not tried", model.model))];
     }
-    if !model.is_fresh() && !Path::new(&model.model).exists() {
-        let here = hub::model(&model.model, model.revision.as_deref(), hub::Access::CACHE);
-        if let Err(error) = here {
-            let remedy = format!(
-                "to have it looked at, fetch it: {} is downloaded by the first stage that needs it, or by huggingface-cli download",
-                model.model
-            );
-            return vec![Finding::warning(role, format!("{} is not here, so nothing of it is checked: {error:#}", model.model), remedy)];
+    if !model.is_fresh()
+        && !Path::new(&model.model).exists()
+        && let Err(error) = hub::model(&model.model, model.revision.as_deref(), hub::Access::CACHE)
+    {
+        if !error.is::<hub::Temporary>() && !format!("{error:#}").contains("is not in the cache") {
+            return vec![failed(role, &error)];
         }
+        let remedy = format!("hf download {} into the same cache (HF_HOME), and look again; a run fetches it by itself", model.model);
+        return vec![Finding::warning(role, format!("{} is not in the cache, so nothing of it is checked", model.model), remedy)];
     }
     let origin = match models::origin(run, model) {
         Ok(origin) => origin,
