@@ -150,6 +150,8 @@ impl Corpora<'_> {
 pub(super) struct Measured {
     /// Prompt and completion of each, in tokens.
     pub tokens: Vec<usize>,
+    /// Completion of each, the end token included.
+    pub completions: Vec<usize>,
     /// How many end by themselves.
     pub ended: usize,
 }
@@ -164,8 +166,9 @@ impl Corpora<'_> {
             Key::new(self.run.seed(), "doctor").stream().shuffle(&mut rows);
             rows.truncate(most);
             measured.ended += rows.iter().filter(|row| row.ended).count();
-            let lengths = rows.par_iter().map(|row| Ok(row.example(text)?.tokens.len())).collect::<Result<Vec<_>>>()?;
-            measured.tokens.extend(lengths);
+            let examples = rows.par_iter().map(|row| row.example(text)).collect::<Result<Vec<_>>>()?;
+            measured.tokens.extend(examples.iter().map(|example| example.tokens.len()));
+            measured.completions.extend(examples.iter().map(Example::targets));
         }
         Ok(measured)
     }

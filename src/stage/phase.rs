@@ -116,7 +116,7 @@ impl Job<'_> {
             Ok(())
         } else {
             Err(anyhow::anyhow!(
-                "{}.max_length {limit} is beyond the model's {positions} positions (max_position_embeddings); choose at most {positions}",
+                "{}.max_length {limit} is beyond the model's {positions} positions (max_position_embeddings); choose at most {positions}, or set {0}.rope_theta",
                 self.role
             ))
         })?;

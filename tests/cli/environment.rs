@@ -143,7 +143,7 @@ fn a_length_beyond_the_positions() {
     let place = Place::with_run();
     let train = format!("train-student --student {TEACHER} --traces run --out out --set student.max_length=4096");
     place.distill(&train).fails(expect![[r#"
-        78: error: student.max_length 4096 is beyond the model's 128 positions (max_position_embeddings); choose at most 128
+        78: error: student.max_length 4096 is beyond the model's 128 positions (max_position_embeddings); choose at most 128, or set student.rope_theta
     "#]]);
 }
 

@@ -127,7 +127,7 @@ fn a_sound_recipe_is_found_sound_and_nothing_is_written() {
     // The embedded recipe, whose models are made from nothing; and its smallest form, which leaves no room for an answer.
     place.write("embedded.toml", include_str!("../../recipes/tiny.toml"));
     place.distill("doctor embedded.toml").ok();
-    caught(&place.distill("doctor tiny.toml --run run --json"), "length", "fault", "sample.max_tokens = 24 is less than the 30 tokens");
+    caught(&place.distill("doctor tiny.toml --run run --json"), "length", "fault", "teacher.phase[1].max_tokens = 24 is less than ");
 }
 
 #[test]
@@ -136,7 +136,18 @@ fn what_a_recipe_says_wrongly_is_found_out() {
     let look = |set: &str| place.distill(&format!("doctor r.toml --json{set}"));
     let cut = look(" --set student.phase[1].top_p=0.9");
     caught(&cut, "recipe", "fault", "student.phase[1].top_p: GRPO samples from the whole distribution");
-    caught(&look(" --set student.phase[1].max_tokens=6"), "length", "fault", "student.phase[1].max_tokens = 6 is less than the");
+    caught(
+        &look(" --set student.phase[1].max_tokens=2"),
+        "length",
+        "fault",
+        "student.phase[1].max_tokens = 2 is less than the 4 tokens that a bare right answer takes",
+    );
+    caught(
+        &look(" --set student.phase[1].max_tokens=12"),
+        "length",
+        "fault",
+        "student.phase[1].max_tokens = 12 is less than 40 of 40 completions",
+    );
     caught(&look(" --set student.max_length=20"), "length", "fault", "are longer -> raise max_length");
     caught(&look(" --set student.max_length=40"), "length", "warning", "are longer -> raise max_length");
     caught(&look(" --set student.max_length=200"), "length", "fault", "student.max_length 200 is beyond the model's 128 positions");

@@ -71,6 +71,9 @@ fn in_forms(language: Language, answer: &str) -> Vec<String> {
         format!("<think>\n{work}\n</think>\n<answer>{answer}</answer>"),
         format!("<think>\n{work}\n</think>\n\\boxed{{{answer}}}"),
         format!("<think>\n{work}\n</think>\n<answer>\\boxed{{{answer}}}</answer>"),
+        // Without any reasoning: no right answer is shorter.
+        format!("<answer>{answer}</answer>"),
+        format!("\\boxed{{{answer}}}"),
     ]
 }
 

@@ -35,6 +35,15 @@ pub(super) struct Patient<'a> {
     pub rules: &'a Rules,
 }
 
+/// A limit on the tokens of completions, and whose.
+struct Cap {
+    key: String,
+    /// As in [`Tried`].
+    evaluation: Option<usize>,
+    style: PromptStyle,
+    tokens: usize,
+}
+
 pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
     let config = match patient.config() {
         Ok(config) => config,
@@ -130,12 +139,14 @@ impl Patient<'_> {
     /// A problem with a right response to it, in the form that the prompt asks for where there is one.
     fn answered<'t>(&self, tried: &'t Tried, style: PromptStyle) -> Option<(&'t Arc<Problem>, &'t String)> {
         let is_asked_for = |text: &&String| style == PromptStyle::R1 && text.contains("\\boxed") && !text.contains("<answer>");
-        let is_right =
-            |problem: &Problem, text: &str| self.rules.verify(problem, &Response::parse(text)).is_ok_and(|verdict| verdict.is_correct());
         tried.problems.iter().zip(&tried.perfect).find_map(|(problem, forms)| {
-            let right: Vec<&String> = forms.as_ref().ok()?.iter().filter(|text| is_right(problem, text)).collect();
+            let right: Vec<&String> = forms.as_ref().ok()?.iter().filter(|text| self.is_right(problem, text)).collect();
             Some((problem, *right.iter().find(|text| is_asked_for(text)).or(right.first())?))
         })
+    }
+
+    fn is_right(&self, problem: &Problem, response: &str) -> bool {
+        self.rules.verify(problem, &Response::parse(response)).is_ok_and(|verdict| verdict.is_correct())
     }
 
     /// A row to try training on.
@@ -190,78 +201,90 @@ impl Patient<'_> {
 
     /// Whether what is sampled and trained on fits into what is allowed for it.
     fn lengths(&self, loaded: &Loaded) -> Result<Vec<Finding>> {
-        let mut all = Vec::new();
+        let (mut all, mut taught) = (Vec::new(), Vec::new());
         let recipe = &self.run.recipe;
         let positions = loaded.decoder.config().max_positions;
-        let mut caps: Vec<(String, PromptStyle, usize)> = Vec::new();
-        if self.role == "teacher" {
-            caps.push(("sample.max_tokens".into(), recipe.sample.prompt, recipe.sample.params.max_tokens));
-        }
-        for (i, phase) in self.model.phases.iter().enumerate() {
-            if let Method::Grpo(grpo) = &phase.method {
-                caps.push((format!("{}.phase[{i}].max_tokens", self.role), grpo.prompt, grpo.max_tokens));
-            }
-        }
-        caps.extend(
-            recipe.evaluate.tasks.iter().map(|task| (format!("evaluate.{}.max_tokens", task.name), task.prompt, task.params.max_tokens)),
-        );
-        for (key, style, cap) in caps {
-            all.push(self.cap(loaded, &key, style, cap)?);
-        }
         let limit = if self.model.max_length == 0 { positions } else { self.model.max_length };
         for phase in &self.model.phases {
             if let Method::Sft(sft) = &phase.method {
-                all.extend(self.rows(loaded, &phase.name, sft, limit)?);
+                let (finding, completions) = self.rows(loaded, &phase.name, sft, limit)?;
+                all.push(finding);
+                taught.extend(completions);
             }
+        }
+        let mut caps: Vec<Cap> = Vec::new();
+        let trained = |key: String, style, tokens| Cap { key, evaluation: None, style, tokens };
+        if self.role == "teacher" {
+            caps.push(trained("sample.max_tokens".into(), recipe.sample.prompt, recipe.sample.params.max_tokens));
+        }
+        for (i, phase) in self.model.phases.iter().enumerate() {
+            if let Method::Grpo(grpo) = &phase.method {
+                caps.push(trained(format!("{}.phase[{i}].max_tokens", self.role), grpo.prompt, grpo.max_tokens));
+            }
+        }
+        caps.extend(recipe.evaluate.tasks.iter().enumerate().map(|(i, task)| {
+            let key = format!("evaluate.{}.max_tokens", task.name);
+            Cap { key, evaluation: Some(i), style: task.prompt, tokens: task.params.max_tokens }
+        }));
+        for cap in caps {
+            all.push(self.cap(loaded, &cap, &taught)?);
         }
         Ok(all)
     }
 
-    /// A cap on completions against the shortest right answers, and together with its prompts against the positions.
-    fn cap(&self, loaded: &Loaded, key: &str, style: PromptStyle, cap: usize) -> Result<Finding> {
+    /// A cap on completions against what right answers to its own task need, against the completions that the model is taught, and together with its prompts against
+    /// the positions.
+    fn cap(&self, loaded: &Loaded, cap: &Cap, taught: &[usize]) -> Result<Finding> {
+        let Cap { key, style, tokens, .. } = cap;
         let positions = loaded.decoder.config().max_positions;
         let (mut longest, mut prompts) = (0, 0);
-        for tried in self.tried {
+        for tried in self.tried.iter().filter(|tried| tried.evaluation == cap.evaluation) {
             for (problem, forms) in tried.problems.iter().zip(&tried.perfect) {
-                prompts = prompts.max(render(&loaded.text, style, &problem.question)?.tokens.len());
+                prompts = prompts.max(render(&loaded.text, *style, &problem.question)?.tokens.len());
+                let right = forms.iter().flatten().filter(|text| self.is_right(problem, text));
                 // The shortest form: a model needs at least so many.
-                let lengths = forms.iter().flatten().map(|form| {
-                    let row = Demonstration::of(style, &problem.question, form.clone())?.example(&loaded.text)?;
+                let lengths = right.map(|form| {
+                    let row = Demonstration::of(*style, &problem.question, form.clone())?.example(&loaded.text)?;
                     Ok(row.targets())
                 });
                 longest = longest.max(lengths.collect::<Result<Vec<usize>>>()?.into_iter().min().unwrap_or(0));
             }
         }
-        Ok(if longest > cap {
+        let beyond = taught.iter().filter(|length| *length > tokens).count();
+        let share = format!("{key} = {tokens} is less than {beyond} of {} completions that it is taught take", taught.len());
+        let most = || taught.iter().max().copied().unwrap_or(0);
+        Ok(if longest > *tokens {
             let remedy = format!(
-                "raise it: no attempt at such a problem could be right; {} leaves room to reason",
-                thousands((8 * longest).max(256))
+                "raise it: an answer to such a problem would be cut even without any reasoning; {} leaves room for that",
+                (8 * longest).max(256)
             );
-            Finding::fault("length", format!("{key} = {cap} is less than the {longest} tokens that a bare right answer takes"), remedy)
-        } else if prompts + cap > positions {
+            Finding::fault("length", format!("{key} = {tokens} is less than the {longest} tokens that a bare right answer takes"), remedy)
+        } else if beyond * 2 > taught.len() {
+            Finding::fault("length", share, format!("raise it; the longest of them takes {}", most()))
+        } else if prompts + tokens > positions {
             let remedy = format!("lower it to {}, or take a model with more positions", positions.saturating_sub(prompts));
             let says = format!(
-                "{key} = {cap} and a prompt of {prompts} tokens are beyond the model's {positions} positions: long attempts would be cut there"
+                "{key} = {tokens} and a prompt of {prompts} tokens are beyond the model's {positions} positions: long attempts would be cut there"
             );
             Finding::warning("length", says, remedy)
+        } else if beyond * 50 > taught.len() {
+            Finding::warning("length", share, format!("raise it; the longest of them takes {}", most()))
         } else {
             Finding::good(
                 "length",
-                format!("{key} = {cap}; the longest prompt of {TRIED} is {prompts} tokens, a bare right answer at most {longest}"),
+                format!("{key} = {tokens}; the longest prompt of {TRIED} is {prompts} tokens, a bare right answer at most {longest}"),
             )
         })
     }
 
     /// What rows of a corpus measure, against the longest that are trained on.
-    fn rows(&self, loaded: &Loaded, phase: &str, sft: &Sft, limit: usize) -> Result<Option<Finding>> {
+    fn rows(&self, loaded: &Loaded, phase: &str, sft: &Sft, limit: usize) -> Result<(Finding, Vec<usize>)> {
         let stage = format!("{}/{phase}", self.role);
         let corpora = Corpora { run: self.run, stage: &stage, corpus: Corpus::Filtered, limit };
         let corpus = self.run.folder(super::super::filter::FOLDER);
         if sft.data.iter().any(|part| part.from == crate::recipe::DataPart::CORPUS) && !corpus.exists() {
-            return Ok(Some(Finding::note(
-                "length",
-                format!("{stage}: the corpus is not made yet; look again when it is, before the phase begins"),
-            )));
+            let says = format!("{stage}: the corpus is not made yet; look again when it is, before the phase begins");
+            return Ok((Finding::note("length", says), Vec::new()));
         }
         let mut measured = corpora.measure(sft, &loaded.text, MEASURED).with_context(|| stage.clone())?;
         measured.tokens.sort_unstable();
@@ -278,7 +301,7 @@ impl Patient<'_> {
             at(0.99)
         );
         let beyond = measured.tokens.iter().filter(|tokens| **tokens > limit).count();
-        Ok(Some(if measured.ended == 0 {
+        let finding = if measured.ended == 0 {
             let remedy = "take traces that ended by themselves (finished = true in [filter]); sample with more max_tokens";
             Finding::fault(
                 "length",
@@ -296,7 +319,8 @@ impl Patient<'_> {
             Finding::warning("length", format!("{says}; {beyond} are longer"), remedy)
         } else {
             Finding::good("length", says)
-        }))
+        };
+        Ok((finding, measured.completions))
     }
 
     /// Bytes that may be used to try the model.
