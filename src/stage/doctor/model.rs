@@ -251,7 +251,7 @@ impl Patient<'_> {
             }
         }
         let beyond = taught.iter().filter(|length| *length > tokens).count();
-        let share = format!("{key} = {tokens} is less than {beyond} of {} completions that it is taught take", taught.len());
+        let share = format!("{key} = {tokens}, but {beyond} of {} completions that it is taught are longer", taught.len());
         let most = || taught.iter().max().copied().unwrap_or(0);
         Ok(if longest > *tokens {
             let remedy = format!(
