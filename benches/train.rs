@@ -36,7 +36,7 @@ fn step(learner: &mut Learner, examples: &[Example]) -> f64 {
     let begin = Instant::now();
     let mut seeds = |_: &[usize], values: Values| {
         let n = values.logprobs.len();
-        Ok(Seeds { logprobs: vec![-1.0 / n as f32; n], entropy: None, kl: None })
+        Ok(Seeds { logprobs: vec![-1.0 / n as f32; n], entropy: None, divergence: None })
     };
     learner.accumulate(examples, 1.0, None, &mut seeds).expect("the batch is a valid one");
     let seconds = begin.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@
 use candle_core::{Device, Tensor, safetensors};
 use distill::key::Key;
 use distill::model::text::Text;
-use distill::model::{self, Decoder, Packed, Parameter, Rows, Shape};
+use distill::model::{self, Against, Decoder, Divergence, Packed, Parameter, Rows, Shape};
 use distill::sampler::{Attempt, LocalSampler, Next, Prompt, Sampler, SamplingParams};
 use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Optim, Schedule, Seeds, SftLoss, sft_step};
 use std::collections::HashMap;
@@ -146,9 +146,10 @@ fn kl_to_a_reference_over_the_whole_vocabulary_is_that_of_torch() {
     let batch = Packed::new([&ids[..]]).unwrap();
     let hidden = golden.decoder.hidden(&batch).unwrap().narrow(0, 0, n).unwrap();
     let reference_hidden = reference.hidden(&batch).unwrap().narrow(0, 0, n).unwrap();
+    let against = Against { model: &reference, divergence: Divergence::Reverse };
     for (temperature, name) in [(1.0, "kl_full.0"), (0.7, "kl_full_t07.0")] {
-        let stats = golden.decoder.token_stats(&hidden, &ids[1..], temperature, Some((&reference_hidden, &reference))).unwrap();
-        close(name, &stats.kl, golden.numbers(name));
+        let stats = golden.decoder.token_stats(&hidden, &ids[1..], temperature, Some((&reference_hidden, against))).unwrap();
+        close(name, &stats.divergence, golden.numbers(name));
     }
 }
 
@@ -446,7 +447,9 @@ fn the_samplers_logprobs_are_the_trainers_and_its_weights_are_shared() {
     let worst = trained.iter().zip(&sampled).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     assert!(worst < 1e-4, "largest difference {worst}");
     learner
-        .accumulate(&examples, 1.0, None, &mut |_, v| Ok(Seeds { logprobs: vec![-0.01; v.logprobs.len()], entropy: None, kl: None }))
+        .accumulate(&examples, 1.0, None, &mut |_, v| {
+            Ok(Seeds { logprobs: vec![-0.01; v.logprobs.len()], entropy: None, divergence: None })
+        })
         .unwrap();
     learner.step(0.01).unwrap();
     let after = sample(&mut sampler, &params, &prompts, 4);
@@ -472,7 +475,7 @@ fn micro_batches_do_not_change_the_update() {
         let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0, optim: Optim::Adamw };
         let mut learner = Learner::new(&decoder, settings, Batching { micro_batch_tokens, recompute: None }).unwrap();
         let mut seeds = |_: &[usize], v: distill::train::Values| {
-            Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; v.logprobs.len()], entropy: None, kl: None })
+            Ok(Seeds { logprobs: vec![-1.0 / tokens as f32; v.logprobs.len()], entropy: None, divergence: None })
         };
         learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();
         let norm = learner.step(1e-3).unwrap();

@@ -11,7 +11,7 @@ pub use prepared::NewToken;
 
 use super::config::Config;
 use super::lora::{Addition, Joined, LoraSettings};
-use super::ops::{self, AttentionShape, CachePlaces, Layout, RopeTable};
+use super::ops::{self, AttentionShape, CachePlaces, Divergence, Layout, RopeTable};
 use crate::key::Key;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
@@ -148,11 +148,20 @@ fn pieces(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).step_by(MLP_ROWS).map(move |from| (from, MLP_ROWS.min(rows - from)))
 }
 
-/// Per token: log-probability of the target, entropy, KL to a reference (0 without one); each (N,), with gradients.
+/// Per token: log-probability of the target, entropy, divergence from a reference (0 without one); each (N,), with gradients.
 pub struct TokenStats {
     pub logprobs: Tensor,
     pub entropy: Tensor,
-    pub kl: Tensor,
+    pub divergence: Tensor,
+}
+
+/// Another model that one's own is measured against: a reference, or a teacher.
+///
+/// Both give ids the same meaning. Where one has more rows than the other, as Qwen2.5's sizes have, distributions are over the ids that both have.
+#[derive(Clone, Copy, Debug)]
+pub struct Against<'a> {
+    pub model: &'a Decoder,
+    pub divergence: Divergence,
 }
 
 /// Weights (O, D) of a product; for sampling in panels, for training with where their gradient goes.
@@ -433,20 +442,24 @@ impl Decoder {
         Ok(())
     }
 
-    /// Log-probability of `targets` (N), entropy and, with a reference's hidden states and model, KL to it, for rows of `hidden` (N, D).
+    /// Log-probability of `targets` (N), entropy and, with a reference's hidden states and model, the divergence from it, for rows of `hidden` (N, D).
     ///
-    /// Logits exist only for a chunk of rows at a time, here and in the backward pass.
+    /// A reference with another number of ids counts as in [`Against`]. Logits exist only for a chunk of rows at a time, here and in the backward pass.
     pub fn token_stats(
         &self,
         hidden: &Tensor,
         targets: &[u32],
         temperature: f32,
-        reference: Option<(&Tensor, &Self)>,
+        reference: Option<(&Tensor, Against)>,
     ) -> Result<TokenStats> {
-        let reference = reference.map(|(hidden, model)| (hidden, model.head.weight()));
+        let reference = reference.map(|(hidden, Against { model, divergence })| ops::Reference {
+            hidden: hidden.clone(),
+            head: model.head.weight().clone(),
+            divergence,
+        });
         let stats = ops::token_stats(hidden, self.head.weight(), targets, temperature, reference, self.head.sink.as_ref())?; // (N, 3)
         let column = |i: usize| stats.narrow(1, i, 1)?.squeeze(1);
-        Ok(TokenStats { logprobs: column(0)?, entropy: column(1)?, kl: column(2)? })
+        Ok(TokenStats { logprobs: column(0)?, entropy: column(1)?, divergence: column(2)? })
     }
 
     /// Log-probabilities of `targets`, (N,).

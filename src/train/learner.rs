@@ -1,6 +1,6 @@
 //! `Learner`: a decoder with its optimiser; log-probabilities of completions, and gradients accumulated over micro-batches.
 //!
-//! A loss is given as its derivatives by each token's log-probability, entropy and KL: the loops compute formulas on plain numbers, and
+//! A loss is given as its derivatives by each token's log-probability, entropy and divergence from a reference: the loops compute formulas on plain numbers, and
 //! only this file turns them into gradients. Sequences are packed without padding; a micro-batch is bounded by its tokens, and made smaller where memory runs out.
 //!
 //! A small model keeps the graph of a micro-batch from the forward to the backward pass. A large one keeps the input of each layer and computes the layer again
@@ -14,7 +14,7 @@ use super::optimizer::{AdamW, AdamWSettings};
 use super::packing::{filled, pack};
 use crate::key::Key;
 use crate::lanes;
-use crate::model::{Checkpoints, Decoder, Packed, Parameter, TokenStats};
+use crate::model::{Against, Checkpoints, Decoder, Packed, Parameter, TokenStats};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -40,8 +40,8 @@ impl Example {
 pub struct Values {
     pub logprobs: Vec<f32>,
     pub entropy: Vec<f32>,
-    /// KL to the reference over the whole vocabulary; 0 without a reference.
-    pub kl: Vec<f32>,
+    /// From the reference, over the whole vocabulary; 0 without one.
+    pub divergence: Vec<f32>,
 }
 
 /// Derivatives of the loss by the entries of `Values`.
@@ -50,7 +50,7 @@ pub struct Seeds {
     pub logprobs: Vec<f32>,
     /// `None` where the loss does not depend on it.
     pub entropy: Option<Vec<f32>>,
-    pub kl: Option<Vec<f32>>,
+    pub divergence: Option<Vec<f32>>,
 }
 
 /// How a batch is gone through.
@@ -169,7 +169,7 @@ impl Learner {
             };
             let examples: Vec<Example> = longest.iter().take_while(fits).map(|example| (*example).clone()).collect();
             let mut seeds =
-                |_: &[usize], values: Values| Ok(Seeds { logprobs: vec![-1.0; values.logprobs.len()], entropy: None, kl: None });
+                |_: &[usize], values: Values| Ok(Seeds { logprobs: vec![-1.0; values.logprobs.len()], entropy: None, divergence: None });
             learner.accumulate(&examples, 1.0, None, &mut seeds)?;
             Ok(examples.iter().map(|example| example.tokens.len()).sum())
         })?;
@@ -201,21 +201,22 @@ impl Learner {
     /// Adds the gradient of a loss to what is accumulated.
     ///
     /// `seeds(indices, values)` is called for each micro-batch, with the indices of its examples, and gives the derivatives of the loss by `values`, which has their
-    /// targets in the order of the indices. A `reference` makes `Values::kl`. A log-probability or a derivative that is not finite is an error
+    /// targets in the order of the indices. A reference makes `Values::divergence`. A log-probability or a derivative that is not finite is an error
     /// ([`finite::NotFinite`]).
     pub fn accumulate(
         &mut self,
         examples: &[Example],
         temperature: f32,
-        reference: Option<&Decoder>,
+        reference: Option<Against>,
         seeds: &mut dyn FnMut(&[usize], Values) -> Result<Seeds>,
     ) -> Result<()> {
-        let reference = reference.map(Decoder::frozen).transpose()?;
+        let frozen = reference.map(|reference| reference.model.frozen()).transpose()?;
+        let reference = reference.zip(frozen.as_ref()).map(|(reference, model)| Against { model, ..reference });
         for bin in self.micro_batches(examples) {
             let model = self.collector.as_ref().unwrap_or(&self.decoder);
             let here = |key: Key| key.number(self.optimizer.steps() as u64).number(bin[0] as u64);
             let perturbed = self.perturbed.map(|p| Perturbed { key: here(p.key), ..p });
-            let pass = Pass { temperature, reference: reference.as_ref(), recompute: self.recompute, perturbed };
+            let pass = Pass { temperature, reference, recompute: self.recompute, perturbed };
             let shares = self.forward(model, &chosen(examples, &bin), &pass)?;
             let (mut values, mut ends) = (Values::default(), Vec::with_capacity(shares.len()));
             for share in &shares {
@@ -225,9 +226,9 @@ impl Learner {
             let targets = values.logprobs.len();
             finite::check("the log-probability of a token", &values.logprobs)?;
             let seeds = seeds(&bin, values)?;
-            for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.kl.as_ref()].into_iter().flatten() {
+            for seed in [Some(&seeds.logprobs), seeds.entropy.as_ref(), seeds.divergence.as_ref()].into_iter().flatten() {
                 ensure!(seed.len() == targets, "{} derivatives for {targets} targets", seed.len());
-                finite::check("the derivative of the loss by a token's log-probability, entropy or KL", seed)?;
+                finite::check("the derivative of the loss by a token's log-probability, entropy or divergence", seed)?;
             }
             let (parameters, is_shared) = (self.optimizer.parameters(), self.collector.is_some());
             let shares = shares.into_iter().zip(ends).collect();
@@ -311,8 +312,8 @@ fn cut(examples: &[&Example], wanted: usize) -> Vec<std::ops::Range<usize>> {
 /// How a forward pass goes.
 struct Pass<'a> {
     temperature: f32,
-    /// What makes `Values::kl`.
-    reference: Option<&'a Decoder>,
+    /// What makes `Values::divergence`.
+    reference: Option<Against<'a>>,
     recompute: bool,
     perturbed: Option<Perturbed>,
 }
@@ -349,7 +350,7 @@ impl Share {
         let hidden = model.select(&hidden, rows.clone())?; // (targets, D)
         let stats = match pass.reference {
             Some(reference) => {
-                let reference_hidden = reference.select(&reference.hidden(&packed)?, rows)?;
+                let reference_hidden = reference.model.select(&reference.model.hidden(&packed)?, rows)?;
                 model.token_stats(&hidden, &targets, pass.temperature, Some((&reference_hidden, reference)))?
             }
             None => model.token_stats(&hidden, &targets, pass.temperature, None)?,
@@ -359,7 +360,8 @@ impl Share {
 
     fn values(&self) -> Result<Values> {
         let column = |t: &Tensor| Ok::<_, anyhow::Error>(t.to_vec1::<f32>()?);
-        Ok(Values { logprobs: column(&self.stats.logprobs)?, entropy: column(&self.stats.entropy)?, kl: column(&self.stats.kl)? })
+        let TokenStats { logprobs, entropy, divergence } = &self.stats;
+        Ok(Values { logprobs: column(logprobs)?, entropy: column(entropy)?, divergence: column(divergence)? })
     }
 
     /// Gradient of each parameter, given the derivatives by this share's targets, which end at `end` of the micro-batch's.
@@ -374,8 +376,8 @@ impl Share {
         if let Some(seed) = &seeds.entropy {
             loss = (loss + weigh(&self.stats.entropy, seed)?)?;
         }
-        if let Some(seed) = &seeds.kl {
-            loss = (loss + weigh(&self.stats.kl, seed)?)?;
+        if let Some(seed) = &seeds.divergence {
+            loss = (loss + weigh(&self.stats.divergence, seed)?)?;
         }
         let mut store = loss.backward()?;
         drop((loss, self.stats));
@@ -413,13 +415,13 @@ impl Values {
     fn extend(&mut self, more: Self) {
         self.logprobs.extend(more.logprobs);
         self.entropy.extend(more.entropy);
-        self.kl.extend(more.kl);
+        self.divergence.extend(more.divergence);
     }
 
     /// Takes the first `n` entries off.
     fn take(&mut self, n: usize) -> Self {
         let off = |from: &mut Vec<f32>| from.drain(..n.min(from.len())).collect();
-        Self { logprobs: off(&mut self.logprobs), entropy: off(&mut self.entropy), kl: off(&mut self.kl) }
+        Self { logprobs: off(&mut self.logprobs), entropy: off(&mut self.entropy), divergence: off(&mut self.divergence) }
     }
 }
 

@@ -285,7 +285,7 @@ pub fn sft_step(learner: &mut Learner, batch: &[Example], loss_type: SftLoss, le
                 loss += value;
                 (slope / tokens as f64) as f32
             };
-            Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, kl: None })
+            Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, divergence: None })
         })?;
         Ok(loss / tokens as f64)
     })?;

@@ -1,10 +1,11 @@
-//! The language-model head without its logits: per row the target's log-probability, the entropy, and the KL to a reference.
+//! The language-model head without its logits: per row the target's log-probability, the entropy, and the divergence from a reference.
 //!
-//! With z the logits over temperature and p = softmax(z): lp = z_target - logsumexp(z), H = -sum(p log p),
-//! KL = sum(p (log p - log q)). Gradients: dlp/dz = onehot - p, dH/dz = -p (log p + H), dKL/dz = p (log p - log q - KL).
+//! With z the logits over temperature and p = softmax(z): lp = z_target - logsumexp(z), H = -sum(p log p); gradients dlp/dz = onehot - p, dH/dz = -p (log p + H).
+//! What is measured against a reference is in `divergence.rs`.
 //! Rows go through in chunks, so memory is a chunk's logits and not (N, V). The log-probabilities of the first chunks are kept for the backward pass, up
 //! to a limit; those of the others it computes again, at a third of the head's cost.
 
+use super::divergence::Divergence;
 use super::{Mat, Sum, Threads, exp, matmul, max, rows_by_rows, zip_sum};
 use rayon::prelude::*;
 
@@ -42,8 +43,18 @@ pub struct Stats<'a> {
     /// Target id of each row.
     pub targets: &'a [u32],
     pub temperature: f32,
-    /// Hidden states (N, D') and head weights (V, D') of a reference, whose distribution is taken at the same temperature.
-    pub reference: Option<(&'a [f32], &'a [f32])>,
+    pub reference: Option<Reference<'a>>,
+}
+
+/// Another model's distributions for the same rows, taken at the same temperature.
+#[derive(Clone, Copy)]
+pub struct Reference<'a> {
+    /// Hidden states (N, D').
+    pub hidden: &'a [f32],
+    /// Head (V', D'). Where V' is not V, both distributions are over the ids that both have: what lies behind them stands for no token.
+    pub head: &'a [f32],
+    pub vocabulary: usize,
+    pub divergence: Divergence,
 }
 
 impl Stats<'_> {
@@ -51,36 +62,42 @@ impl Stats<'_> {
         rows_by_rows(h, w, w.len() / v, v, 1.0 / self.temperature)
     }
 
-    /// Logits of the reference for rows `from..from + rows`.
-    fn reference_logits(&self, from: usize, rows: usize, v: usize) -> Option<Vec<f32>> {
-        let (h, w) = self.reference?;
-        let d = w.len() / v;
-        Some(self.logits(&h[from * d..(from + rows) * d], w, v))
+    /// Log-probabilities of the reference over the ids that both have, for rows `from..from + rows`.
+    fn reference_logprobs(&self, from: usize, rows: usize) -> Option<Vec<f32>> {
+        let Reference { hidden, head, vocabulary, .. } = self.reference?;
+        let d = head.len() / vocabulary;
+        let mut q = self.logits(&hidden[from * d..(from + rows) * d], &head[..self.shared() * d], self.shared());
+        q.par_chunks_exact_mut(self.shared()).for_each(log_softmax);
+        Some(q)
+    }
+
+    /// How many ids the distributions are over.
+    fn shared(&self) -> usize {
+        self.reference.map_or(self.vocabulary, |reference| reference.vocabulary.min(self.vocabulary))
     }
 }
 
-/// `h` (N, D), `w` (V, D); the result is (N, 3): log-probability, entropy, KL (0 without a reference). With a backward pass to come it keeps what that needs.
+/// `h` (N, D), `w` (V, D); the result is (N, 3): log-probability, entropy, divergence (0 without a reference). With a backward pass to come it keeps what that needs.
 pub fn token_stats(h: &[f32], w: &[f32], stats: Stats, mut kept: Option<&mut Kept>) -> Vec<f32> {
-    let (n, v) = (stats.targets.len(), stats.vocabulary);
+    let (n, v, shared) = (stats.targets.len(), stats.vocabulary, stats.shared());
     let d = w.len() / v;
     let rows = chunk_rows(v, n);
     let mut out = vec![0f32; n * COLUMNS];
     for from in (0..n).step_by(rows) {
         let to = (from + rows).min(n);
         let mut z = stats.logits(&h[from * d..to * d], w, v);
-        let mut q = stats.reference_logits(from, to - from, v).unwrap_or_default();
-        let q_rows: Vec<&mut [f32]> = rows_or_empty(&mut q, v, to - from);
+        let q = stats.reference_logprobs(from, to - from).unwrap_or_default();
         z.par_chunks_exact_mut(v)
-            .zip(q_rows)
+            .zip(rows_or_empty(&q, shared, to - from))
             .zip(out[from * COLUMNS..to * COLUMNS].par_chunks_exact_mut(COLUMNS))
             .zip(&stats.targets[from..to])
             .for_each(|(((z, q), out), target)| {
+                let z = &mut z[..shared];
                 log_softmax(z);
                 out[0] = z[*target as usize];
                 out[1] = -zip_sum(z, z, |lp, _| exp(lp) * lp);
-                if !q.is_empty() {
-                    log_softmax(q);
-                    out[2] = zip_sum(z, q, |lp, lq| exp(lp) * (lp - lq));
+                if let Some(reference) = stats.reference {
+                    out[2] = reference.divergence.of(z, q);
                 }
             });
         if let Some(kept) = &mut kept
@@ -102,7 +119,7 @@ pub fn token_stats_backward(
     kept: Kept,
     mut dw: Option<&mut Sum>,
 ) -> Vec<f32> {
-    let (n, v) = (stats.targets.len(), stats.vocabulary);
+    let (n, v, shared) = (stats.targets.len(), stats.vocabulary, stats.shared());
     let d = w.len() / v;
     let rows = chunk_rows(v, n);
     let mut dh = vec![0f32; h.len()];
@@ -114,30 +131,24 @@ pub fn token_stats_backward(
             Some(z) => (z, true),
             None => (stats.logits(&h[from * d..to * d], w, v), false),
         };
-        let mut q = stats.reference_logits(from, to - from, v).unwrap_or_default();
-        let q_rows = rows_or_empty(&mut q, v, to - from);
+        let q = stats.reference_logprobs(from, to - from).unwrap_or_default();
         z.par_chunks_exact_mut(v)
-            .zip(q_rows)
+            .zip(rows_or_empty(&q, shared, to - from))
             .zip(out[from * COLUMNS..to * COLUMNS].par_chunks_exact(COLUMNS))
             .zip(dout[from * COLUMNS..to * COLUMNS].par_chunks_exact(COLUMNS))
             .zip(&stats.targets[from..to])
             .for_each(|((((z, q), out), dout), target)| {
+                let (z, behind) = z.split_at_mut(shared);
+                behind.fill(0.0);
                 if !is_normal {
                     log_softmax(z);
                 }
-                if !q.is_empty() {
-                    log_softmax(q);
-                }
-                let (dlp, dh, dkl) = (dout[0], dout[1], dout[2]);
-                let (entropy, kl) = (out[1], out[2]);
-                if q.is_empty() || dkl == 0.0 {
-                    for z in z.iter_mut() {
-                        *z = -exp(*z) * (dlp + dh * (*z + entropy));
-                    }
-                } else {
-                    for (z, q) in z.iter_mut().zip(q.iter()) {
-                        *z = exp(*z) * (dkl * (*z - q - kl) - dlp - dh * (*z + entropy));
-                    }
+                let (dlp, dh, ddiv) = (dout[0], dout[1], dout[2]);
+                let entropy = out[1];
+                let of_own = |lp: f32| -exp(lp) * (dlp + dh * (lp + entropy));
+                match stats.reference.filter(|_| ddiv != 0.0) {
+                    None => z.iter_mut().for_each(|z| *z = of_own(*z)),
+                    Some(reference) => reference.divergence.backward(z, q, out[2], |lp, slope| of_own(lp) + ddiv * slope),
                 }
                 z[*target as usize] += dlp;
             });
@@ -151,8 +162,8 @@ pub fn token_stats_backward(
 }
 
 /// The rows of `q`, or as many empty ones.
-fn rows_or_empty(q: &mut [f32], v: usize, rows: usize) -> Vec<&mut [f32]> {
-    if q.is_empty() { (0..rows).map(|_| Default::default()).collect() } else { q.chunks_exact_mut(v).collect() }
+fn rows_or_empty(q: &[f32], v: usize, rows: usize) -> Vec<&[f32]> {
+    if q.is_empty() { vec![Default::default(); rows] } else { q.chunks_exact(v).collect() }
 }
 
 fn log_softmax(z: &mut [f32]) {

@@ -10,7 +10,7 @@ pub(crate) use adamw::{AdamWStep, Moments8, adamw, adamw_8bit};
 pub(super) use added::Added;
 pub(super) use rounded::Rounded;
 
-use super::{CachePlaces, RopeTable, kernels};
+use super::{CachePlaces, Reference, RopeTable, kernels};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, Layout, Result, Shape, Storage, Tensor};
 use kernels::{AttentionShape, COLUMNS, Mat, Places};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -433,8 +433,7 @@ pub(super) struct TokenStats {
     pub vocabulary: usize,
     pub targets: Vec<u32>,
     pub temperature: f32,
-    /// Hidden states (N, D') and head (V, D') of a reference.
-    pub reference: Option<(Tensor, Tensor)>,
+    pub reference: Option<Reference>,
     pub into: Option<Sink>,
     /// What the forward pass keeps for the backward pass, if there will be one.
     pub kept: Option<Mutex<kernels::Kept>>,
@@ -445,7 +444,15 @@ impl TokenStats {
         let alone = kernels::Stats { vocabulary: self.vocabulary, targets: &self.targets, temperature: self.temperature, reference: None };
         match &self.reference {
             None => Ok(f(alone)),
-            Some((h, w)) => with(h, |h| with(w, |w| f(kernels::Stats { reference: Some((h, w)), ..alone })))?,
+            Some(Reference { hidden, head, divergence }) => {
+                let (vocabulary, divergence) = (head.dim(0)?, *divergence);
+                with(hidden, |hidden| {
+                    with(head, |head| {
+                        let reference = kernels::Reference { hidden, head, vocabulary, divergence };
+                        f(kernels::Stats { reference: Some(reference), ..alone })
+                    })
+                })?
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use fused::{AdamWStep, Moments8, Sink, adamw, adamw_8bit};
 pub(crate) use kernels::AttentionShape;
+pub use kernels::Divergence;
 
 /// Angles of the rotary embedding, precomputed in f32.
 #[derive(Debug)]
@@ -192,29 +193,42 @@ pub(crate) fn swiglu(x: &Tensor) -> Result<Tensor> {
     if is_fused(x) { x.apply_op1(fused::SwiGlu) } else { reference::swiglu(x) }
 }
 
-/// Per row of `hidden` (N, D): log-probability of its target, entropy, and KL to `reference`, under the head `weight` (V, D): (N, 3).
+/// Another model's distributions, at the same temperature, that one's own are measured against.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    /// Hidden states (N, D'), a constant.
+    pub hidden: Tensor,
+    /// Head (V', D'), a constant.
+    pub head: Tensor,
+    pub divergence: Divergence,
+}
+
+/// Per row of `hidden` (N, D): log-probability of its target, entropy, and divergence from `reference`, under the head `weight` (V, D): (N, 3).
 ///
-/// The reference is another model's hidden states and head, both constants. Without one the third column is 0. All three have gradients.
+/// Where the reference has a head of another height, all three are those of distributions over the ids that both have. Without one the third column is 0. All three
+/// have gradients.
 pub(crate) fn token_stats(
     hidden: &Tensor,
     weight: &Tensor,
     targets: &[u32],
     temperature: f32,
-    reference: Option<(&Tensor, &Tensor)>,
+    reference: Option<Reference>,
     into: Option<&Sink>,
 ) -> Result<Tensor> {
     let vocabulary = weight.dim(0)?;
+    let shared =
+        reference.as_ref().map_or(Ok(vocabulary), |reference| Ok::<_, candle_core::Error>(reference.head.dim(0)?.min(vocabulary)))?;
     if hidden.dim(0)? != targets.len() {
         candle_core::bail!("{} targets for {} rows", targets.len(), hidden.dim(0)?);
     }
-    if let Some(id) = targets.iter().find(|id| **id as usize >= vocabulary) {
-        candle_core::bail!("target id {id} is outside the vocabulary of {vocabulary}");
+    if let Some(id) = targets.iter().find(|id| **id as usize >= shared) {
+        candle_core::bail!("target id {id} is outside the vocabulary of {shared}");
     }
     if !is_fused(hidden) {
         return reference::token_stats(hidden, weight, targets, temperature, reference);
     }
     let kept = (hidden.track_op() || weight.track_op()).then(Default::default);
-    let reference = reference.map(|(h, w)| (h.detach(), w.detach()));
+    let reference = reference.map(|r| Reference { hidden: r.hidden.detach(), head: r.head.detach(), ..r });
     let op = fused::TokenStats { vocabulary, targets: targets.to_vec(), temperature, reference, into: into.cloned(), kept };
     hidden.apply_op2(weight, op)
 }

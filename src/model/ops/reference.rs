@@ -1,6 +1,6 @@
 //! The same operations composed of candle's differentiable ones: the oracle of the fused forms, and the form for other devices and types.
 
-use super::{AdditionShape, AttentionShape, Dropout, Layout, RopeTable, kernels};
+use super::{AdditionShape, AttentionShape, Divergence, Dropout, Layout, Reference, RopeTable, kernels};
 use candle_core::{D, DType, Result, Tensor};
 use std::sync::Arc;
 
@@ -129,10 +129,13 @@ pub(crate) fn token_stats(
     weight: &Tensor,
     targets: &[u32],
     temperature: f32,
-    reference: Option<(&Tensor, &Tensor)>,
+    reference: Option<Reference>,
 ) -> Result<Tensor> {
+    let vocabulary = weight.dim(0)?;
+    let shared =
+        reference.as_ref().map_or(Ok(vocabulary), |reference| Ok::<_, candle_core::Error>(reference.head.dim(0)?.min(vocabulary)))?;
     let log_softmax = |h: &Tensor, w: &Tensor| {
-        let z = (h.matmul(&w.t()?)?.to_dtype(DType::F32)? / f64::from(temperature))?; // (N, V)
+        let z = (h.matmul(&w.narrow(0, 0, shared)?.t()?)?.to_dtype(DType::F32)? / f64::from(temperature))?; // (N, V)
         let z = z.broadcast_sub(&z.max_keepdim(1)?.detach())?;
         let log_sum = z.exp()?.sum_keepdim(1)?.log()?;
         z.broadcast_sub(&log_sum)
@@ -142,9 +145,21 @@ pub(crate) fn token_stats(
     let ids = Tensor::from_slice(targets, (targets.len(), 1), hidden.device())?;
     let chosen = lp.gather(&ids, 1)?;
     let entropy = (&p * &lp)?.sum_keepdim(1)?.neg()?;
-    let kl = match reference {
-        Some((h, w)) => (&p * (&lp - log_softmax(&h.detach(), &w.detach())?)?)?.sum_keepdim(1)?,
+    let divergence = match reference {
+        Some(Reference { hidden, head, divergence }) => {
+            let lq = log_softmax(&hidden.detach(), &head.detach())?;
+            let kl = |p: &Tensor, q: &Tensor| (p.exp()? * (p - q)?)?.sum_keepdim(1);
+            match divergence {
+                Divergence::Forward => kl(&lq, &lp)?,
+                Divergence::Reverse => kl(&lp, &lq)?,
+                Divergence::JensenShannon(b) => {
+                    let b = f64::from(b);
+                    let mixture = ((lq.exp()? * b)? + (lp.exp()? * (1.0 - b))?)?.log()?;
+                    ((kl(&lq, &mixture)? * b)? + (kl(&lp, &mixture)? * (1.0 - b))?)?
+                }
+            }
+        }
         None => chosen.zeros_like()?,
     };
-    Tensor::cat(&[chosen, entropy, kl], 1) // (N, 3)
+    Tensor::cat(&[chosen, entropy, divergence], 1) // (N, 3)
 }

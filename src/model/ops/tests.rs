@@ -95,17 +95,25 @@ fn fused_and_composed_forms_agree_in_values_and_gradients() {
 fn token_stats_agree_with_their_composed_form_with_and_without_a_reference() {
     let n = 70;
     let (h, w) = (random("h", &[n, 24]), random("w", &[33, 24]));
-    let (h_ref, w_ref) = (random("h_ref", &[n, 24]).as_detached_tensor(), random("w_ref", &[33, 24]).as_detached_tensor());
-    let targets: Vec<u32> = (0..n as u32).map(|i| i * 5 % 33).collect();
-    for reference in [None, Some((&h_ref, &w_ref))] {
-        check("token_stats", &[&h, &w], |fused| {
+    let h_ref = random("h_ref", &[n, 16]).as_detached_tensor();
+    let targets: Vec<u32> = (0..n as u32).map(|i| i * 5 % 30).collect();
+    // A reference may have more ids than the model, or fewer.
+    let of = |rows: usize, divergence| {
+        Some(Reference { hidden: h_ref.clone(), head: random("w_ref", &[rows, 16]).as_detached_tensor(), divergence })
+    };
+    let divergences = [Divergence::Forward, Divergence::Reverse, Divergence::JensenShannon(0.3)];
+    let all = [33, 30, 40].into_iter().flat_map(|rows| divergences.map(|divergence| of(rows, divergence)));
+    for reference in std::iter::once(None).chain(all) {
+        check(&format!("token_stats with {reference:?}"), &[&h, &w], |fused| {
             if fused {
-                token_stats(&h, &w, &targets, 1.7, reference, None)
+                token_stats(&h, &w, &targets, 1.7, reference.clone(), None)
             } else {
-                reference::token_stats(&h, &w, &targets, 1.7, reference)
+                reference::token_stats(&h, &w, &targets, 1.7, reference.clone())
             }
         });
     }
+    let few = of(20, Divergence::Reverse);
+    assert!(token_stats(&h, &w, &targets, 1.0, few, None).unwrap_err().to_string().contains("outside the vocabulary of 20"));
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn findings(patient: &Patient, loaded: &Loaded, example: &Example, pa
 fn gradients(role: &str, learner: &mut Learner, example: &Example) -> Result<Finding> {
     let mut seeds = |_: &[usize], values: Values| {
         let n = values.logprobs.len();
-        Ok(Seeds { logprobs: vec![-1.0 / n as f32; n], entropy: None, kl: None })
+        Ok(Seeds { logprobs: vec![-1.0 / n as f32; n], entropy: None, divergence: None })
     };
     let damaged = "the checkpoint holds numbers that are not finite, or too large ones: fetch it again";
     if let Err(error) = learner.accumulate(std::slice::from_ref(example), 1.0, None, &mut seeds) {

@@ -355,7 +355,7 @@ fn seeds_are_the_derivatives_of_the_reported_loss() {
                 counts,
             };
             let loss = |lp: &[f32], kl: &[f32]| {
-                let values = Values { logprobs: lp.to_vec(), entropy: entropy.clone(), kl: kl.to_vec() };
+                let values = Values { logprobs: lp.to_vec(), entropy: entropy.clone(), divergence: kl.to_vec() };
                 let mut tally = Tally::default();
                 let seeds = update.seeds(&(0..12).collect::<Vec<_>>(), &values, (true, 1), &mut tally);
                 (tally.loss, seeds)
@@ -380,7 +380,7 @@ fn seeds_are_the_derivatives_of_the_reported_loss() {
                 }
                 if full {
                     let slope = (loss(&lp, &moved(&kl, i, h)).0 - loss(&lp, &moved(&kl, i, -h)).0) / f64::from(2.0 * h);
-                    let seed = f64::from(seeds.kl.as_ref().unwrap()[i]);
+                    let seed = f64::from(seeds.divergence.as_ref().unwrap()[i]);
                     assert!((slope - seed).abs() < 1e-5, "{loss_type:?} full, token {i}: {slope} and {seed}");
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::record::StepRecord;
 use super::{Batch, Grpo, GrpoSettings, examples};
-use crate::model::Decoder;
+use crate::model::{Against, Decoder, Divergence};
 use crate::rollout::Judged;
 use crate::trace::FinishReason;
 use crate::train::learner::{Learner, Seeds, Values};
@@ -34,7 +34,7 @@ impl Grpo<'_> {
         let old = if iterations * parts.len() > 1 { Some(learner.values(&policy, &examples, temperature)?.logprobs) } else { None };
         let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
         let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
-        let full = in_loss.filter(|_| settings.kl == KlEstimator::Full);
+        let full = in_loss.filter(|_| settings.kl == KlEstimator::Full).map(|model| Against { model, divergence: Divergence::Reverse });
         let offsets: Vec<usize> = std::iter::once(0)
             .chain(examples.iter().scan(0, |sum, e| {
                 *sum += e.targets();
@@ -173,7 +173,7 @@ impl Update<'_> {
                         // d(ratio kl) = ratio (kl + d kl)
                         if settings.use_bias_correction_kl { (ratio * kl, ratio * (kl + slope)) } else { (kl, slope) }
                     }
-                    None => (f64::from(values.kl[i]), 0.0),
+                    None => (f64::from(values.divergence[i]), 0.0),
                 };
                 d_logprob[i] = (weight * (settings.beta * kl_slope - slope)) as f32;
                 if full {
@@ -194,6 +194,6 @@ impl Update<'_> {
                 i += 1;
             }
         }
-        Seeds { logprobs: d_logprob, entropy: None, kl: full.then_some(d_kl) }
+        Seeds { logprobs: d_logprob, entropy: None, divergence: full.then_some(d_kl) }
     }
 }

@@ -1,13 +1,13 @@
 //! Gradients of the ways to compute them against each other, and what may change a model and what may not.
 
 use super::*;
-use crate::model::{Config, LoraSettings, Target};
+use crate::model::{Config, Divergence, LoraSettings, Target};
 use crate::train::{Optim, SftLoss, sft_step};
 use candle_core::Device;
 use serde_json::json;
 
 /// Gradients of a loss with all three kinds of seeds, by parameter, and its values.
-fn gradients(decoder: &Decoder, reference: &Decoder, micro_batch_tokens: usize, recompute: bool) -> (Vec<Tensor>, Values) {
+fn gradients(decoder: &Decoder, reference: Against, micro_batch_tokens: usize, recompute: bool) -> (Vec<Tensor>, Values) {
     let optimizer = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
     let mut learner = Learner::new(decoder, optimizer, Batching { micro_batch_tokens, recompute: Some(recompute) }).unwrap();
     let mut stream = Key::new(3, "tokens").stream();
@@ -20,7 +20,7 @@ fn gradients(decoder: &Decoder, reference: &Decoder, micro_batch_tokens: usize, 
         let seeds = Seeds {
             logprobs: slope(1.0, &values.logprobs),
             entropy: Some(slope(0.3, &values.entropy)),
-            kl: Some(slope(-0.2, &values.logprobs)),
+            divergence: Some(slope(-0.2, &values.logprobs)),
         };
         indices.iter().for_each(|i| of[*i] = values.take(examples[*i].targets()));
         Ok(seeds)
@@ -68,22 +68,25 @@ fn norm(x: &Tensor) -> f64 {
 #[test]
 fn recomputed_layers_give_the_values_and_gradients_of_the_whole_graph() {
     let (all, some) = (&Target::ALL[..], &[Target::KProj, Target::VProj, Target::UpProj, Target::DownProj][..]);
-    for (model, tied, width, lora) in [
-        ("qwen2", true, 24, None),
-        ("qwen3", false, 24, None),
-        ("llama", false, 24, None),
-        ("qwen2", true, 600, None),
-        ("qwen3", true, 24, Some(all)),
-        ("qwen2", true, 600, Some(some)),
+    let (reverse, forward, mixed) = (Divergence::Reverse, Divergence::Forward, Divergence::JensenShannon(0.5));
+    for (model, tied, width, lora, divergence) in [
+        ("qwen2", true, 24, None, reverse),
+        ("qwen3", false, 24, None, forward),
+        ("llama", false, 24, None, mixed),
+        ("qwen2", true, 600, None, reverse),
+        ("qwen3", true, 24, Some(all), reverse),
+        ("qwen2", true, 600, Some(some), mixed),
     ] {
         let config = config(model, tied, width);
         let (decoder, reference) = (random(&config, "policy"), random(&config, "reference"));
+        let reference = Against { model: &reference, divergence };
         let decoder = lora.map_or(decoder.clone(), |targets| adapted(&decoder, targets));
-        let (expected, values) = gradients(&decoder, &reference, 10_000, false);
+        let (expected, values) = gradients(&decoder, reference, 10_000, false);
         for micro_batch_tokens in [10_000, 600] {
-            let (found, again) = gradients(&decoder, &reference, micro_batch_tokens, true);
+            let (found, again) = gradients(&decoder, reference, micro_batch_tokens, true);
             let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + a.abs()));
-            assert!(close(&values.logprobs, &again.logprobs) && close(&values.entropy, &again.entropy) && close(&values.kl, &again.kl));
+            assert!(close(&values.logprobs, &again.logprobs) && close(&values.entropy, &again.entropy));
+            assert!(close(&values.divergence, &again.divergence));
             for (i, (a, b)) in expected.iter().zip(&found).enumerate() {
                 let difference = norm(&(a - b).unwrap()) / norm(a);
                 assert!(difference < 1e-5, "parameter {i} of {model}, {width} wide, {lora:?}: {difference}");
@@ -109,7 +112,7 @@ fn where_memory_runs_out_micro_batches_are_halved_and_the_step_stays_what_it_is(
                     let mut seeds = |_: &[usize], v: Values| {
                         targets += v.logprobs.len();
                         ensure!(v.logprobs.len() <= most, "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
-                        Ok(Seeds { logprobs: vec![-1e-3; v.logprobs.len()], entropy: None, kl: None })
+                        Ok(Seeds { logprobs: vec![-1e-3; v.logprobs.len()], entropy: None, divergence: None })
                     };
                     learner.accumulate(&examples, 1.0, None, &mut seeds)?;
                     Ok(targets)
@@ -150,7 +153,7 @@ fn an_adapter_changes_no_weight_of_its_base_and_counts_in_sampling_as_in_trainin
     let untrained = lp(&base);
     assert_eq!(lp(learner.decoder()), untrained, "a new adapter adds nothing");
     for _ in 0..2 {
-        let mut seeds = |_: &[usize], v: Values| Ok(Seeds { logprobs: vec![-0.1; v.logprobs.len()], entropy: None, kl: None });
+        let mut seeds = |_: &[usize], v: Values| Ok(Seeds { logprobs: vec![-0.1; v.logprobs.len()], entropy: None, divergence: None });
         learner.accumulate(&examples, 1.0, None, &mut seeds).unwrap();
         learner.step(0.01).unwrap();
     }
