@@ -15,6 +15,6 @@ pub use config::{Architecture, Config, RopeScaling, Shape};
 pub use decoder::{Against, Decoder, KvCache, NewToken, Packed, Parameter, Prefix, Rows, TokenStats};
 pub(crate) use decoder::{Checkpoints, MLP_ROWS};
 pub use kernels::Divergence;
-pub(crate) use kernels::logits_held;
+pub(crate) use kernels::{logits_held, logits_of_a_chunk};
 pub use lora::{BaseModel, LoraSettings, Target, is_adapter, read_settings as adapter_settings};
 pub use weights::{Precision, checkpoint_parts, load, load_adapter, load_layers, save, save_adapter, save_as, weights_hash};

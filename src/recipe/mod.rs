@@ -9,6 +9,7 @@ mod classes;
 mod draft;
 mod execution;
 mod judged;
+mod kd;
 mod ladder;
 mod phases;
 mod served;
@@ -19,6 +20,7 @@ pub use base::{BaseChanges, TemplateOf};
 pub use classes::{Change, Class, changes};
 pub use draft::{Draft, check_pair};
 pub use judged::JudgeSettings;
+pub use kd::OwnAttempts;
 pub use phases::{DataPart, Grpo, Method, Phase, Probes, Sft, TooLong};
 pub use served::ServedModel;
 
@@ -268,6 +270,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
     if recipe.teacher.is_none() && t.is_sound("teacher") && recipe.student.as_ref().is_some_and(|m| m.template == TemplateOf::Teacher) {
         t.problem("student.template is \"teacher\", but [teacher] is missing".into());
     }
+    kd::check_whole(t, recipe);
     served::check_whole(t, recipe);
     if let Some(name) = twice(recipe.controls.iter().map(|c| &c.name)) {
         t.problem(format!("control: two controls are named {name:?}"));
@@ -302,7 +305,7 @@ fn check_whole(t: &Table, recipe: &Recipe) {
             "reward = \"command\" is what a program of yours pays: problems.verify must be { command = [\"python\", \"check.py\"] }".into(),
         );
     }
-    let asks = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(Phase::is_grpo);
+    let asks = recipe.teacher.iter().chain(&recipe.student).flat_map(|m| &m.phases).any(|phase| phase.asks().is_some());
     if asks && recipe.problems.task.is_empty() && t.is_sound("problems") {
         t.problem("[problems] is missing: name a task or a file".into());
     }

@@ -1,12 +1,12 @@
 //! `[[teacher.phase]]` and `[[student.phase]]`: a list of trainings, each named by its method unless it names itself.
 
-use super::ladder;
 use super::table::Table;
+use super::{kd, ladder};
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::train::advantage::Advantage;
 use crate::train::objective::{KlEstimator, KlPlacement, LossType};
-use crate::train::{Decay, GrpoSettings, OverlongPenalty, SftSettings};
+use crate::train::{Decay, GrpoSettings, KdSettings, OverlongPenalty, SftLoss, SftSettings};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -38,17 +38,28 @@ pub enum Method {
 
 #[derive(Clone, Debug)]
 pub struct Sft {
-    /// At least one.
+    /// At least one, where not every sequence is an own attempt.
     pub data: Vec<DataPart>,
     pub too_long: TooLong,
     pub settings: SftSettings,
+    /// How own attempts are asked for, in a phase of distillation that has some.
+    pub own: Option<kd::OwnAttempts>,
 }
 
 impl Sft {
     /// What is learnt from, in words.
     pub fn sources(&self) -> String {
         let name = |part: &DataPart| if part.weight == 1.0 { part.from.clone() } else { format!("{} x {}", part.weight, part.from) };
-        self.data.iter().map(name).collect::<Vec<_>>().join(" + ")
+        let own = self.settings.kd.filter(|kd| kd.lmbda > 0.0).map(|kd| match kd.lmbda {
+            1.0 => "own attempts".to_owned(),
+            share => format!("own attempts ({share} of the sequences)"),
+        });
+        self.data.iter().map(name).chain(own).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// As the recipe has it.
+    pub fn method(&self) -> &'static str {
+        if self.settings.kd.is_some() { "kd" } else { "sft" }
     }
 
     fn uses(&self, from: &str) -> bool {
@@ -110,13 +121,26 @@ impl Phase {
         matches!(&self.method, Method::Sft(sft) if sft.uses(DataPart::CORPUS))
     }
 
+    /// Whether a teacher stands beside the model.
+    pub fn is_taught(&self) -> bool {
+        matches!(&self.method, Method::Sft(sft) if sft.settings.kd.is_some())
+    }
+
+    /// How the model is asked problems while it trains, if it is, and the tokens of an attempt at most.
+    pub fn asks(&self) -> Option<(PromptStyle, usize)> {
+        match &self.method {
+            Method::Grpo(grpo) => Some((grpo.prompt, grpo.max_tokens)),
+            Method::Sft(sft) => sft.own.as_ref().map(|own| (own.prompt, own.max_tokens)),
+        }
+    }
+
     pub fn is_grpo(&self) -> bool {
         matches!(self.method, Method::Grpo(_))
     }
 }
 
 pub(super) fn read(t: &mut Table) -> Phase {
-    let method: String = t.required("method", "sft or grpo");
+    let method: String = t.required("method", "sft, kd or grpo");
     let name = t.or("name", method.clone());
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     t.check("name", plain || method.is_empty(), "letters, digits, '-' or '_'", format!("{name:?}"));
@@ -125,13 +149,14 @@ pub(super) fn read(t: &mut Table) -> Phase {
     t.check("probes.steps", probes.is_none_or(|probes| probes.steps != Some(0)), "at least 1", 0);
     let method = match method.as_str() {
         "grpo" => Method::Grpo(Box::new(read_grpo(t))),
-        "sft" => Method::Sft(Box::new(read_sft(t))),
+        "sft" => Method::Sft(Box::new(read_sft(t, None))),
+        "kd" => Method::Sft(Box::new(kd::read(t))),
         other => {
             if !other.is_empty() {
-                t.problem(format!("{} must be sft or grpo, got {other:?}", t.path("method")));
+                t.problem(format!("{} must be sft, kd or grpo, got {other:?}", t.path("method")));
             }
             // Which keys belong here hangs on the method, unless one of them is its name misspelt.
-            let phase = Method::Sft(Box::new(read_sft(&mut t.blank())));
+            let phase = Method::Sft(Box::new(read_sft(&mut t.blank(), None)));
             t.pass_over(|key, _| strsim::damerau_levenshtein(key, "method") > 2);
             phase
         }
@@ -139,7 +164,7 @@ pub(super) fn read(t: &mut Table) -> Phase {
     Phase { name, method, bf16, probes }
 }
 
-fn read_sft(t: &mut Table) -> Sft {
+pub(super) fn read_sft(t: &mut Table, kd: Option<KdSettings>) -> Sft {
     let steps: Option<usize> = t.optional("steps");
     let epochs: Option<f64> = t.optional("epochs");
     if steps.is_some() && epochs.is_some() {
@@ -157,9 +182,10 @@ fn read_sft(t: &mut Table) -> Sft {
         weight_decay: t.or("weight_decay", 0.01),
         max_grad_norm: t.or("max_grad_norm", 1.0),
         optim: t.optional("optim").unwrap_or_default(),
-        loss_type: t.optional("loss_type").unwrap_or_default(),
+        loss_type: if kd.is_some() { SftLoss::default() } else { t.optional("loss_type").unwrap_or_default() },
         neftune_noise_alpha: t.optional("neftune_noise_alpha"),
         held_out: t.optional("held_out"),
+        kd,
     };
     t.check("steps", steps != Some(0), "at least 1", 0);
     t.check("epochs", settings.epochs > 0.0, "more than 0", settings.epochs);
@@ -173,7 +199,9 @@ fn read_sft(t: &mut Table) -> Sft {
     let alpha = settings.neftune_noise_alpha;
     t.check("neftune_noise_alpha", alpha.is_none_or(|alpha| alpha > 0.0), "more than 0; leave it out for none", alpha.unwrap_or_default());
     check_optimizer(t, settings.adam_beta1, settings.adam_beta2, settings.weight_decay, settings.max_grad_norm);
-    Sft { data: read_data(t), too_long: t.optional("too_long").unwrap_or_default(), settings }
+    let samples_all = kd.is_some_and(|kd| kd.lmbda == 1.0);
+    let data = if samples_all { Vec::new() } else { read_data(t) };
+    Sft { data, too_long: t.optional("too_long").unwrap_or_default(), settings, own: None }
 }
 
 /// One name, or a list of tables with weights.

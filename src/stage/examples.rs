@@ -39,7 +39,7 @@ pub(super) struct Corpora<'a> {
     pub limit: usize,
 }
 
-/// Rows of an SFT phase.
+/// Rows of an SFT phase, or of one of distillation.
 pub(super) struct Rows {
     /// To train on, those of all parts end to end.
     pub examples: Vec<Example>,
@@ -54,6 +54,9 @@ impl Corpora<'_> {
     /// Reads what a phase learns from and what it measures itself on.
     pub fn read(&self, phase: &Sft, text: &Text) -> Result<Rows> {
         let mut rows = Rows { examples: Vec::new(), parts: Vec::new(), held_out: Vec::new(), counts: json!({}) };
+        if phase.data.is_empty() {
+            return Ok(rows); // all of them are own attempts
+        }
         let (mut too_long, mut of_parts) = (0, Vec::new());
         for part in &phase.data {
             let share = phase.settings.held_out.map_or(0.0, |held_out| held_out.share);

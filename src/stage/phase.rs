@@ -3,12 +3,14 @@
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
 //! training goes on), `rollouts/` for GRPO, `checkpoints/` and `best/` where they are asked for, and while it runs one resumable `state/`.
 
+mod asking;
 mod checkpoints;
+mod follow;
 mod given_up;
 mod rollouts;
+pub(super) mod taught;
 mod watch;
 
-use super::collect::{capacity, slots};
 use super::examples::{self, Corpus, Rows};
 use super::models::{self, Loaded, Origin};
 use super::problems::ProblemSet;
@@ -24,22 +26,23 @@ use crate::publish;
 use crate::recipe::{ControlData, Grpo as GrpoPhase, Method, Model, Phase, Sft as SftPhase};
 use crate::report::text::size;
 use crate::reward::RewardPreset;
-use crate::rollout::Rollout;
-use crate::sampler::{LocalSampler, Sampler, SamplingParams};
+use crate::sampler::{Sampler, SamplingParams};
 use crate::train::memory::Setup;
 use crate::train::{
-    AskOpinions, Batching, Best, Example, Grpo, LEAST_TOKENS, Learner, LossType, Optim, Sft, SftObserver, SftRecord, SftRun, State,
+    AskOpinions, Batching, Example, Grpo, Kd, LEAST_TOKENS, Learner, LossType, Optim, Own, Sft, SftObserver, SftRun, State,
 };
 use anyhow::{Context, Result, bail};
+use asking::Asking;
 use checkpoints::Checkpoints;
+use follow::Follow;
 use rollouts::{Keeper, Rollouts};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+use taught::Taught;
 use watch::Watch;
 
 /// Trains the teacher.
@@ -125,12 +128,16 @@ impl Job<'_> {
             Method::Sft(sft) => sft.settings.optimizer(),
             Method::Grpo(grpo) => grpo.settings.optimizer(),
         };
-        let batching = self.batching(decoder.config(), optimizer.optim);
+        let taught = match &self.phase.method {
+            Method::Sft(sft) => sft.settings.kd.map(|kd| Taught::open(self, sft, kd, (&text, positions))).transpose()?,
+            Method::Grpo(_) => None,
+        };
+        let batching = self.batching(decoder.config(), optimizer.optim, taught.as_ref().map(|taught| taught.teacher.config()));
         let mut learner = Learner::new(&decoder, optimizer, batching)?;
         let counts = match &self.phase.method {
             Method::Sft(sft) => {
                 drop(decoder); // the learner has its own
-                self.sft(sft, &mut learner, &text, &state, limit)?
+                self.sft(sft, taught, &mut learner, &text, (&state, limit))?
             }
             Method::Grpo(grpo) => {
                 let reference = (grpo.settings.beta > 0.0).then(|| decoder.without_adapter());
@@ -153,12 +160,15 @@ impl Job<'_> {
     }
 
     /// As the recipe has it, with smaller micro-batches where the memory that is free would not hold its own.
-    fn batching(&self, config: &model::Config, optim: Optim) -> Batching {
+    fn batching(&self, config: &model::Config, optim: Optim, teacher: Option<&model::Config>) -> Batching {
         let execution = &self.run.recipe.execution;
         let (wanted, recompute) = (execution.micro_batch_tokens, execution.recompute);
-        let (reference, is_bnpo) = match &self.phase.method {
-            Method::Sft(_) => (false, false),
-            Method::Grpo(grpo) => (grpo.settings.beta > 0.0, grpo.settings.loss_type == LossType::Bnpo),
+        let (beside, is_bnpo) = match &self.phase.method {
+            Method::Sft(_) => (teacher, false),
+            // An adapter's reference is its own base.
+            Method::Grpo(grpo) => {
+                (Some(config).filter(|_| grpo.settings.beta > 0.0 && self.model.lora.is_none()), grpo.settings.loss_type == LossType::Bnpo)
+            }
         };
         let setup = Setup {
             config,
@@ -167,7 +177,7 @@ impl Job<'_> {
             tokens: wanted,
             targets: wanted,
             recompute: recompute.unwrap_or(!config.is_small()),
-            reference,
+            beside,
         };
         let available = super::doctor::free_memory().unwrap_or(usize::MAX);
         // With bnpo the size of a micro-batch has a meaning.
@@ -233,16 +243,14 @@ impl Job<'_> {
         let run = self.run;
         let data = match &self.phase.method {
             Method::Sft(sft) => examples::identity(run, sft, self.corpus)?,
-            Method::Grpo(_) => {
-                let problems = ProblemSet::training(run, &self.stage)?;
-                let mut data = json!({"problems": problems.identity(), "extraction": run.recipe.problems.extraction});
-                if let ProblemSet::Fixed { problems, .. } = &problems {
-                    add_identity(&mut data, &rules(run)?, problems);
-                }
-                data
-            }
+            Method::Grpo(_) => self.problems()?,
         };
         let method = match &self.phase.method {
+            Method::Sft(sft) if sft.settings.kd.is_some() => {
+                let mut method = Taught::inputs(self, sft)?;
+                method["sft"] = json!(sft.settings);
+                method
+            }
             Method::Sft(sft) => json!({"sft": sft.settings}),
             Method::Grpo(g) => {
                 let mut method = json!({
@@ -270,14 +278,43 @@ impl Job<'_> {
         Ok(inputs)
     }
 
+    /// Which problems are asked, and how they are judged.
+    fn problems(&self) -> Result<Value> {
+        let problems = ProblemSet::training(self.run, &self.stage)?;
+        let mut data = json!({"problems": problems.identity(), "extraction": self.run.recipe.problems.extraction});
+        if let ProblemSet::Fixed { problems, .. } = &problems {
+            add_identity(&mut data, &rules(self.run)?, problems);
+        }
+        Ok(data)
+    }
+
     fn key(&self, purpose: &str) -> Key {
         Key::new(self.run.seed(), purpose).name(&self.stage)
     }
 
-    fn sft(&self, phase: &SftPhase, learner: &mut Learner, text: &Arc<Text>, state: &State, limit: usize) -> Result<Value> {
+    fn sft(
+        &self,
+        phase: &SftPhase,
+        taught: Option<Taught>,
+        learner: &mut Learner,
+        text: &Arc<Text>,
+        (state, limit): (&State, usize),
+    ) -> Result<Value> {
         let corpora = examples::Corpora { run: self.run, stage: &self.stage, corpus: self.corpus, limit };
         let Rows { examples, parts, held_out, counts: corpora } = corpora.read(phase, text)?;
-        let save_steps = self.run.recipe.execution.save_steps;
+        if let Some(taught) = &taught {
+            taught.check_lengths(&[&examples[..], &held_out[..]].concat())?;
+        }
+        let asking = taught.as_ref().and_then(|taught| taught.asking.as_ref());
+        let problem = |n| asking.context("a phase without own attempts asks for one")?.problems.endless(n);
+        let own = asking.map(|asking| -> Result<Own> {
+            let sampler = RefCell::new(asking.sampler(self, learner, text)?);
+            Ok(Own { rollout: &asking.rollout, problem: &problem, key: self.key("own attempts"), sampler })
+        });
+        let own = own.transpose()?;
+        let kd = taught.as_ref().map(|taught| Kd { settings: &taught.settings, teacher: taught.teacher.clone(), own });
+        let execution = &self.run.recipe.execution;
+        let save_steps = if asking.is_some() { execution.grpo_save_steps } else { execution.save_steps };
         let sft = Sft {
             settings: &phase.settings,
             examples: &examples,
@@ -286,6 +323,7 @@ impl Job<'_> {
             key: self.key("order"),
             state,
             save_steps,
+            kd,
         };
         let steps = sft.steps();
         let resume = sft.resume_step()?;
@@ -294,13 +332,17 @@ impl Job<'_> {
         let load_best = phase.settings.held_out.is_some_and(|held_out| held_out.load_best);
         let precision = if load_best { Precision::F32 } else { Precision::Bf16 };
         let checkpoints = Checkpoints::open(self, text, (steps, save_steps), resume)?;
-        let mut observer = Follow { job: self, text, watch, precision, checkpoints };
+        let rollouts = asking.map(|_| Rollouts::open(self.run, &self.stage, resume)).transpose()?;
+        let mut observer = Follow { job: self, text, watch, precision, checkpoints, rollouts };
         let ended = sft.run(learner, &mut observer);
         observer.watch.bar.finish_and_clear();
         let ended = ended.map_err(|error| given_up::explained(self, error))?;
         let SftRun::Complete { best } = ended else { bail!(Interrupted) };
         let mut counts = corpora;
         counts["steps"] = steps.into();
+        if let Some((asking, rollouts)) = asking.zip(observer.rollouts) {
+            rollouts.finish(self, &asking.rollout, &mut counts)?;
+        }
         if let Some(best) = best {
             counts["held_out"] = held_out.len().into();
             counts["best"] = json!({"steps": best.steps, "loss": best.loss, "loaded": load_best && best.steps < steps});
@@ -316,29 +358,19 @@ impl Job<'_> {
         text: &Arc<Text>,
         state: &State,
     ) -> Result<Value> {
-        let problems = ProblemSet::training(self.run, &self.stage)?;
-        let rollout = Rollout {
-            text: Some(text.clone()),
-            prompt: phase.prompt,
-            params: SamplingParams::at(phase.temperature, phase.max_tokens),
-            verifier: rules(self.run)?,
-            reward: phase.reward,
-        };
         let positions = learner.decoder().config().max_positions;
-        let seen = problems.len().map_or_else(|| problems.first(256, ""), |_| problems.first(0, ""))?;
-        let slack = if problems.len().is_some() { 0 } else { 32 };
-        rollout.verifier.ready(seen.iter().map(|problem| &**problem))?;
-        let room = (capacity(&rollout, &seen, positions)? + slack).min(positions);
-        let slots = slots(self.run, learner.decoder().config(), room)?;
-        let mut sampler = LocalSampler::new(learner.decoder(), text.clone(), slots, room)?;
+        let params = SamplingParams::at(phase.temperature, phase.max_tokens);
+        let asking = Asking::open(self, text, positions, (phase.prompt, params, phase.reward))?;
+        let Asking { problems, seen, rollout, room } = &asking;
+        let mut sampler = asking.sampler(self, learner, text)?;
         let save_steps = self.run.recipe.execution.grpo_save_steps;
         let is_open = seen.iter().any(|problem| matches!(problem.answer, Answer::Open { .. }));
-        let mut judge = if is_open { Some(Asked::open(self.run, phase, &seen)?) } else { None };
+        let mut judge = if is_open { Some(Asked::open(self.run, phase, seen)?) } else { None };
         let mut ask = |cases: &[Case]| judge.as_mut().context("[judge] is missing")?.opinions(cases);
         let grpo = Grpo {
             opinions: is_open.then(|| RefCell::new(&mut ask as &mut AskOpinions)),
             settings: &phase.settings,
-            rollout: &rollout,
+            rollout,
             problem: &|n| problems.endless(n),
             key: self.key("grpo"),
             state,
@@ -346,8 +378,8 @@ impl Job<'_> {
         };
         let resume = grpo.resume_step()?;
         if resume < phase.settings.steps && !learner.decoder().config().is_small() {
-            let longest = Example { tokens: vec![text.end_id(); room], completion: 1 };
-            let tokens = learner.rehearse(&vec![longest; (learner.micro_batch_tokens() / room).max(1)])?;
+            let longest = Example { tokens: vec![text.end_id(); *room], completion: 1 };
+            let tokens = learner.rehearse(&vec![longest; (learner.micro_batch_tokens() / room).max(1)], None)?;
             self.rehearsed(learner, tokens);
         }
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
@@ -356,17 +388,12 @@ impl Job<'_> {
         let ended = grpo.run(learner, &mut sampler, reference, &mut keeper);
         keeper.watch.bar.finish_and_clear();
         let complete = ended.map_err(|error| given_up::explained(self, error))?;
-        let missing = keeper.rollouts.missing.clone();
         if !complete {
             bail!(Interrupted);
         }
         let best = grpo.best()?;
-        let source = speaker::source(&rollout, self.stage.clone(), String::new(), self.run);
-        let manifest = keeper.rollouts.seal(crate::shard::Source { weights_hash: None, ..source })?;
-        let mut counts = json!({"steps": phase.settings.steps, "attempts": manifest.rows, "tokens": manifest.tokens()});
-        if !missing.is_empty() {
-            counts["steps_without_rollouts"] = missing.into();
-        }
+        let mut counts = json!({"steps": phase.settings.steps});
+        keeper.rollouts.finish(self, rollout, &mut counts)?;
         if let Some(best) = best {
             counts["best"] = json!({"steps": best.steps, "reward": best.mean});
         }
@@ -379,43 +406,6 @@ impl Job<'_> {
 
 /// Folder in a phase's of the model with the lowest loss on held-out examples, or the best rewards.
 const BEST: &str = "best";
-
-/// Writes down what an SFT phase does as it does it.
-struct Follow<'a> {
-    job: &'a Job<'a>,
-    text: &'a Text,
-    watch: Watch<'a>,
-    /// Of the best model.
-    precision: Precision,
-    checkpoints: Checkpoints<'a>,
-}
-
-impl SftObserver for Follow<'_> {
-    fn record(&mut self, record: &SftRecord) -> Result<ControlFlow<()>> {
-        self.watch.metrics.append(record)?;
-        self.watch.bar.set_message(format!("loss {:.3}  {:.0} tokens/s", record.loss, record.tokens_per_second));
-        self.watch.after(record.step)
-    }
-
-    fn rehearsed(&mut self, learner: &Learner, tokens: usize) {
-        self.job.rehearsed(learner, tokens);
-    }
-
-    fn best(&mut self, learner: &Learner, _: Best) -> Result<()> {
-        publish::folder(self.job.run.folder(&self.job.stage).join(BEST), |folder| {
-            self.job.save(learner.decoder(), folder, self.precision)?;
-            self.text.save_into(folder)
-        })
-    }
-
-    fn after(&mut self, learner: &Learner, steps: usize) -> Result<()> {
-        self.checkpoints.after(learner, steps)
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.watch.sync()
-    }
-}
 
 /// Publishes the files of a folder in another.
 fn copy_files(from: &Path, to: &Path) -> Result<()> {

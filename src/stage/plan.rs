@@ -371,16 +371,14 @@ impl Plan<'_> {
         let tokens = attempts * s.tokens_of_all_steps(grpo.max_tokens);
         let cache = config.map(|c| cache_bytes(c, self.recipe, grpo.max_tokens));
         let lora = model.lora.as_ref();
-        let training = config.map(|config| self.training(config, lora, s.optim, (attempts, grpo.max_tokens), s.beta > 0.0));
+        // An adapter's reference is its own base.
+        let reference = config.filter(|_| s.beta > 0.0 && lora.is_none());
+        let training = config.map(|config| self.training(config, lora, s.optim, (attempts, grpo.max_tokens), reference));
         Stage {
             what: format!("grpo, {} steps of {attempts} attempts{}", s.steps, on_ladder(s)),
             tokens: Some(tokens),
             cache,
-            memory: config.zip(cache).zip(training).map(|((c, cache), t)| {
-                // Sampling has a copy of the weights laid out, which is gone before gradients take its place, and so is a large model's cache.
-                let sampling = t.weights + t.optimizer + sampling_bytes(c) + cache;
-                sampling.max(t.total() + if c.is_small() { cache } else { 0 })
-            }),
+            memory: config.zip(cache).zip(training).map(|((c, cache), t)| turns(c, cache, t)),
             training,
             per_token: 8.0,
             disk: training_disk(config, lora, tokens, self.recipe.execution.checkpoints + usize::from(s.collapse.is_some())),
@@ -395,30 +393,36 @@ impl Plan<'_> {
         lora: Option<&LoraSettings>,
         optim: Optim,
         (sequences, longest): (usize, usize),
-        reference: bool,
+        beside: Option<&Config>,
     ) -> Memory {
         let execution = &self.recipe.execution;
         let longest = longest.min(config.max_positions);
         let tokens = execution.micro_batch_tokens.min(sequences * longest).max(longest);
         let recompute = execution.recompute.unwrap_or(!config.is_small());
-        Setup { config, lora, optim, tokens, targets: tokens, recompute, reference }.memory()
+        Setup { config, lora, optim, tokens, targets: tokens, recompute, beside }.memory()
     }
 
     fn sft(&self, sft: &Sft, model: &Model, config: Option<&Config>) -> Stage {
         let s = &sft.settings;
         let lora = model.lora.as_ref();
         let longest = if model.max_length > 0 { model.max_length } else { self.recipe.sample.params.max_tokens };
-        let training = config.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), false));
+        let own = sft.own.as_ref().map(|own| own.max_tokens);
+        let longest = if sft.data.is_empty() { own.unwrap_or(longest) } else { longest.max(own.unwrap_or(0)) };
+        let teacher = self.recipe.teacher.as_ref().filter(|_| s.kd.is_some()).and_then(config_of);
+        let training = config.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), teacher.as_ref()));
+        let cache = config.zip(own).map(|(config, own)| cache_bytes(config, self.recipe, own));
+        let steps = if s.steps > 0 { Some(s.steps) } else { self.rows(sft).map(|n| s.steps_for(n)) };
+        let own_tokens = own.zip(s.kd).zip(steps).map_or(0, |((own, kd), steps)| kd.own_before(steps, s.batch_size) * own);
         let length = if s.steps > 0 { format!("{} steps", thousands(s.steps)) } else { format!("{} epochs", s.epochs) };
-        let rows = if s.steps > 0 { Some(s.steps * s.batch_size) } else { self.rows(sft).map(|n| (s.epochs * n as f64).round() as usize) };
         Stage {
-            what: format!("sft on {}, {length}, {} sequences each", sft.sources(), s.batch_size),
+            what: format!("{} on {}, {length}, {} sequences each", sft.method(), sft.sources(), s.batch_size),
             // A sequence is at most as long as an attempt.
-            tokens: rows.map(|rows| rows * self.recipe.sample.params.max_tokens),
-            memory: training.map(|t| t.total()),
+            tokens: steps.map(|steps| steps * s.batch_size * own.map_or(0, |own| own).max(self.recipe.sample.params.max_tokens)),
+            cache,
+            memory: training.map(|t| config.zip(cache).map_or(t.total(), |(c, cache)| turns(c, cache, t))),
             training,
-            per_token: 6.0,
-            disk: training_disk(config, lora, 0, self.recipe.execution.checkpoints),
+            per_token: if own.is_some() { 8.0 } else { 6.0 },
+            disk: training_disk(config, lora, own_tokens, self.recipe.execution.checkpoints),
             ..Stage::default()
         }
     }
@@ -434,6 +438,13 @@ impl Plan<'_> {
         let taken = |part: &DataPart| Some(Part { rows: of(part)?, weight: part.weight }.taken());
         sft.data.iter().map(taken).sum()
     }
+}
+
+/// What a phase takes that samples and trains in turn. Sampling has a copy of the weights laid out, which is gone before gradients take its place, and so is a large
+/// model's cache.
+fn turns(config: &Config, cache: usize, training: Memory) -> usize {
+    let sampling = training.weights + training.optimizer + sampling_bytes(config) + cache;
+    sampling.max(training.total() + if config.is_small() { cache } else { 0 })
 }
 
 /// What the rungs of a ladder are, in words.

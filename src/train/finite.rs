@@ -103,6 +103,7 @@ mod tests {
             loss_type: SftLoss::Nll,
             neftune_noise_alpha: None,
             held_out: None,
+            kd: None,
         }
     }
 
@@ -122,6 +123,7 @@ mod tests {
             key: Key::new(5, "order"),
             state: &state,
             save_steps: 2,
+            kd: None,
         };
         let mut learner = Learner::new(&start, settings.optimizer(), Batching { micro_batch_tokens: 64, recompute: None }).unwrap();
         // The last norm: every log-probability is made of it.

@@ -16,7 +16,8 @@ pub use record::StepRecord;
 
 use super::advantage::{Advantage, has_spread};
 use super::finite::{self, Broken};
-use super::learner::{Example, Learner};
+use super::groups::{Problems, examples, groups};
+use super::learner::Learner;
 use super::objective::{Clip, KlEstimator, KlPlacement, LossType};
 use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
@@ -24,8 +25,7 @@ use super::state::State;
 use crate::judge::{self, Case, Opinion};
 use crate::key::Key;
 use crate::model::Decoder;
-use crate::problem::Problem;
-use crate::rollout::{Ask, Judged, Rollout};
+use crate::rollout::{Judged, Rollout};
 use crate::sampler::{LocalSampler, Sampler, SamplingParams};
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
@@ -35,7 +35,6 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// DAPO's soft punishment of length: 0 up to `max - buffer` tokens, then falling to `-factor` at `max`.
@@ -147,8 +146,7 @@ pub struct Batch {
 pub struct Grpo<'a> {
     pub settings: &'a GrpoSettings,
     pub rollout: &'a Rollout,
-    /// The n-th problem of the phase, counted from 0 over all steps.
-    pub problem: &'a dyn Fn(u64) -> Result<Arc<Problem>>,
+    pub problem: &'a Problems<'a>,
     pub key: Key,
     pub state: &'a State,
     pub save_steps: usize,
@@ -338,7 +336,11 @@ impl Grpo<'_> {
         let (mut seen, mut flat) = (0, 0);
         for round in 0..=settings.dynamic_sampling {
             let wanted = settings.prompts_per_step - batch.judged.len() / settings.num_generations;
-            let mut groups = self.groups(sampler, cursor, wanted, &mut occurrences)?;
+            let key = self.key.name("attempts").number(cursor.step as u64).number(cursor.asked);
+            let problems = (cursor.asked..).take(wanted).map(|n| (self.problem)(n)).collect::<Result<_>>()?;
+            cursor.asked += wanted as u64;
+            let attempts = settings.num_generations as u32;
+            let mut groups = groups(&self.rollout_at(cursor.step), sampler, key, problems, attempts, &mut occurrences)?;
             self.ask(cursor.step, &mut groups)?;
             for mut group in groups {
                 group.iter_mut().for_each(|judged| self.pay(cursor.step, judged));
@@ -357,49 +359,6 @@ impl Grpo<'_> {
         record.without_spread = flat as f64 / f64::max(f64::from(seen), 1.0);
         record.sampled_per_second = (sampler.usage().sampled - before) as f64 / begin.elapsed().as_secs_f64();
         Ok(batch)
-    }
-
-    /// `count` groups of attempts at the next problems, in the problems' order.
-    ///
-    /// A problem that a step asks again (where an epoch ends, or a round of dynamic sampling begins) makes a group of its own, with attempts
-    /// numbered on from those of its earlier groups: `occurrences` counts these.
-    fn groups(
-        &self,
-        sampler: &mut LocalSampler,
-        cursor: &mut Cursor,
-        count: usize,
-        occurrences: &mut BTreeMap<String, u32>,
-    ) -> Result<Vec<Vec<Judged>>> {
-        let attempts = self.settings.num_generations as u32;
-        let key = self.key.name("attempts").number(cursor.step as u64).number(cursor.asked);
-        let mut asked: Vec<(Arc<Problem>, u32)> = Vec::with_capacity(count);
-        for i in 0..count as u64 {
-            let problem = (self.problem)(cursor.asked + i)?;
-            let occurrence = occurrences.entry(problem.id.0.clone()).or_default();
-            asked.push((problem, *occurrence));
-            *occurrence += 1;
-        }
-        cursor.asked += count as u64;
-        let mut asks = asked.iter().flat_map(|(p, occurrence)| (0..attempts).map(move |a| (p.clone(), occurrence * attempts + a)));
-        let mut finished: Vec<Judged> = Vec::with_capacity(count * attempts as usize);
-        let rollout = self.rollout_at(cursor.step);
-        rollout.run(
-            sampler,
-            key,
-            &mut || Ok(asks.next().map_or(Ask::End, |(problem, attempt)| Ask::Attempt { problem, attempt })),
-            &mut |judged| {
-                finished.push(judged);
-                Ok(())
-            },
-        )?;
-        let place: BTreeMap<(&str, u32), usize> = asked.iter().enumerate().map(|(i, (p, o))| ((p.id.0.as_str(), *o), i)).collect();
-        let mut groups = vec![Vec::with_capacity(attempts as usize); count];
-        finished.sort_by_key(|j| j.trace.attempt);
-        for judged in finished {
-            let group = place[&(judged.trace.problem.0.as_str(), judged.trace.attempt / attempts)];
-            groups[group].push(judged);
-        }
-        Ok(groups)
     }
 
     /// Has attempts that no rule has judged paid by a model's opinion. Where no reply could be read, which is not the attempt's fault, it is paid the mean of its
@@ -465,12 +424,6 @@ impl Grpo<'_> {
         }
         Ok((!lp.is_empty()).then(|| sum / lp.len() as f64))
     }
-}
-
-/// Training rows of the attempts that have a token.
-fn examples<'a>(judged: impl Iterator<Item = &'a Judged>) -> Vec<Example> {
-    let present = judged.filter(|j| !j.completion.tokens.is_empty());
-    present.map(|j| Example { tokens: [&j.prompt[..], &j.completion.tokens].concat(), completion: j.prompt.len() }).collect()
 }
 
 fn rewards(group: &[Judged]) -> Vec<f64> {

@@ -157,7 +157,7 @@ impl Learner {
     /// Computes the gradient of the longest micro-batch that these examples make, and forgets it: what memory does not hold is known now and not after hours.
     ///
     /// Returns the tokens of that micro-batch; it was halved where memory ran out.
-    pub fn rehearse(&mut self, examples: &[Example]) -> Result<usize> {
+    pub fn rehearse(&mut self, examples: &[Example], reference: Option<Against>) -> Result<usize> {
         let mut longest: Vec<&Example> = examples.iter().collect();
         longest.sort_by_key(|example| std::cmp::Reverse(example.tokens.len()));
         let tokens = self.fitting(|learner| {
@@ -168,9 +168,11 @@ impl Learner {
                 first || tokens <= learner.micro_batch_tokens
             };
             let examples: Vec<Example> = longest.iter().take_while(fits).map(|example| (*example).clone()).collect();
-            let mut seeds =
-                |_: &[usize], values: Values| Ok(Seeds { logprobs: vec![-1.0; values.logprobs.len()], entropy: None, divergence: None });
-            learner.accumulate(&examples, 1.0, None, &mut seeds)?;
+            let mut seeds = |_: &[usize], values: Values| {
+                let ones = vec![1.0; values.logprobs.len()];
+                Ok(Seeds { logprobs: ones.clone(), entropy: None, divergence: reference.map(|_| ones) })
+            };
+            learner.accumulate(&examples, 1.0, reference, &mut seeds)?;
             Ok(examples.iter().map(|example| example.tokens.len()).sum())
         })?;
         self.forget();

@@ -17,14 +17,14 @@ pub struct Setup<'a> {
     /// Of these, rows that the head is computed for.
     pub targets: usize,
     pub recompute: bool,
-    /// Whether another model stands beside it, to which the KL is measured.
-    pub reference: bool,
+    /// Of a model that stands beside it, which it is measured against: a reference that is not its own base, or a teacher.
+    pub beside: Option<&'a Config>,
 }
 
 /// Bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Memory {
-    /// Those trained, those frozen, and those of a reference.
+    /// Those trained, those frozen, and those of the model beside it.
     pub weights: usize,
     pub gradients: usize,
     /// Moments.
@@ -62,17 +62,18 @@ impl Setup<'_> {
         let whole = self.config.parameters();
         let trained = self.lora.map_or(whole, |lora| lora.parameters(self.config));
         let beside = if self.lora.is_some() { trained } else { 0 };
-        // An adapter's reference is its own base.
-        let reference = if self.reference && self.lora.is_none() { whole } else { 0 };
+        let other = self.beside.map_or(0, Config::parameters);
+        // Of the other model's logits a chunk is there at a time.
+        let other_logits = self.beside.map_or(0, |config| crate::model::logits_of_a_chunk(config.vocab_size, self.targets));
         Memory {
-            weights: F32 * (whole + beside + reference),
+            weights: F32 * (whole + beside + other),
             gradients: F32 * trained,
             optimizer: match self.optim {
                 Optim::Adamw => 2 * F32 * trained,
                 Optim::Adamw8bit => 2 * trained + 2 * F32 * trained.div_ceil(256),
             },
             activations: self.activations(),
-            logits: F32 * crate::model::logits_held(self.config.vocab_size, self.targets),
+            logits: F32 * (crate::model::logits_held(self.config.vocab_size, self.targets) + other_logits),
         }
     }
 
@@ -112,7 +113,7 @@ mod tests {
     }
 
     fn setup(config: &Config) -> Setup<'_> {
-        Setup { config, lora: None, optim: Optim::Adamw, tokens: 2048, targets: 2048, recompute: true, reference: false }
+        Setup { config, lora: None, optim: Optim::Adamw, tokens: 2048, targets: 2048, recompute: true, beside: None }
     }
 
     #[test]
@@ -124,9 +125,11 @@ mod tests {
         let eight = Setup { optim: Optim::Adamw8bit, ..setup(&config) }.memory();
         assert_eq!(eight.optimizer, 2 * p + 8 * p.div_ceil(256));
         let lora = LoraSettings { r: 16, alpha: 32.0, targets: Target::ALL.to_vec(), dropout: 0.0, rslora: false };
-        let adapter = Setup { lora: Some(&lora), reference: true, ..setup(&config) }.memory();
+        let adapter = Setup { lora: Some(&lora), ..setup(&config) }.memory();
         assert_eq!(lora.parameters(&config), 8_798_208, "as peft counts them");
         assert_eq!((adapter.weights, adapter.gradients), (4 * (p + 8_798_208), 4 * 8_798_208));
+        let taught = Setup { beside: Some(&config), ..setup(&config) }.memory();
+        assert_eq!((taught.weights, taught.optimizer, taught.logits - full.logits), (8 * p, 8 * p, 4 * 256 * 151_936));
         // One hidden state per token and layer, and one layer's attention, grow with length; the wide states do not.
         let at = |tokens: usize| Setup { tokens, targets: tokens, ..setup(&config) }.memory();
         let per_token = (at(8192).activations - at(2048).activations) / 6144;

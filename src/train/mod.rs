@@ -1,11 +1,13 @@
-//! Training: packing, losses, optimiser, schedule, resumable state, and the SFT and GRPO loops.
+//! Training: packing, losses, optimiser, schedule, resumable state, and the loops: SFT and distillation, GRPO.
 //!
 //! Losses are sums; whoever owns the batch divides once, by the global count. Which problems are asked and where files live is decided by
 //! the stages above; this floor gets examples or problems, and a place for its state.
 
 pub mod advantage;
 mod finite;
+mod groups;
 mod grpo;
+mod kd;
 mod learner;
 pub mod memory;
 mod mixture;
@@ -18,6 +20,7 @@ mod state;
 
 pub use finite::{Broken, NotFinite};
 pub use grpo::{AskOpinions, Batch, Collapse, Collapsed, Grpo, GrpoSettings, Observer, OverlongPenalty, Rung, StepRecord, Window};
+pub use kd::{Kd, KdSettings, Loss, Own, OwnRecord};
 pub use learner::{Batching, Example, LEAST_TOKENS, Learner, Seeds, Values};
 pub use mixture::{Part, epoch_rows};
 pub use objective::LossType;

@@ -1,15 +1,17 @@
-//! Supervised fine-tuning on completions.
+//! Supervised fine-tuning on completions; with a teacher beside it (`kd.rs`), distillation.
 //!
 //! Differs from the textbook in this: sequences are packed without padding, only completion tokens are in the loss (the end token among them), and
 //! the loss is the mean over the tokens of the whole batch, however it is cut into micro-batches.
 
 use super::finite::Broken;
+use super::kd::{self, Kd, KdSettings, Loss, Own, OwnRecord};
 use super::learner::{Example, Learner, Seeds};
 use super::mixture::{Order, Part, epoch_rows};
 use super::optimizer::{AdamWSettings, Optim};
 use super::schedule::{Decay, Schedule};
 use super::state::State;
 use crate::key::Key;
+use crate::rollout::Judged;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -67,6 +69,9 @@ pub struct SftSettings {
     pub neftune_noise_alpha: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// Of distillation, whose loss takes the place of `loss_type`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kd: Option<KdSettings>,
 }
 
 /// Examples that are not trained on, to measure the loss on as training goes on.
@@ -92,7 +97,13 @@ impl HeldOut {
 impl SftSettings {
     /// Optimiser steps, where an epoch takes so many examples.
     pub fn steps_for(&self, examples: usize) -> usize {
-        if self.steps > 0 { self.steps } else { (self.epochs * examples as f64 / self.batch_size as f64).ceil() as usize }
+        let rows = self.batch_size as f64 * (1.0 - self.kd.map_or(0.0, |kd| kd.lmbda));
+        if self.steps > 0 { self.steps } else { (self.epochs * examples as f64 / rows).ceil() as usize }
+    }
+
+    /// How many sequences of the first `steps` steps are own attempts; all others are examples.
+    fn own_before(&self, steps: usize) -> usize {
+        self.kd.map_or(0, |kd| kd.own_before(steps, self.batch_size))
     }
 
     pub fn optimizer(&self) -> AdamWSettings {
@@ -131,7 +142,7 @@ pub struct Best {
 pub struct SftRecord {
     /// From 0.
     pub step: usize,
-    /// Mean over the batch's target tokens of what `loss_type` says, in nats.
+    /// Mean over the batch's target tokens of what `loss_type` says, or of the divergence from the teacher, in nats.
     pub loss: f64,
     pub learning_rate: f64,
     /// Before clipping.
@@ -146,6 +157,8 @@ pub struct SftRecord {
     /// After the step: mean negative log-probability of the target tokens of held-out examples, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnRecord>,
 }
 
 /// The caller's two ends: metrics of each step, and models that are the best so far.
@@ -153,6 +166,12 @@ pub trait SftObserver {
     /// May break off, which saves the state first.
     fn record(&mut self, record: &SftRecord) -> Result<ControlFlow<()>>;
     fn best(&mut self, learner: &Learner, best: Best) -> Result<()>;
+
+    /// Own attempts at a step, before what is learnt from them.
+    fn attempts(&mut self, _step: usize, _attempts: &[Judged]) -> Result<()> {
+        Ok(())
+    }
+
     /// The longest micro-batch, of so many tokens, was tried before the first step.
     fn rehearsed(&mut self, _learner: &Learner, _tokens: usize) {}
 
@@ -167,7 +186,7 @@ pub trait SftObserver {
     }
 }
 
-/// An SFT phase over fixed examples.
+/// An SFT phase over fixed examples, or a phase of distillation over examples, own attempts, or both.
 pub struct Sft<'a> {
     pub settings: &'a SftSettings,
     /// Those of all parts, end to end.
@@ -181,12 +200,16 @@ pub struct Sft<'a> {
     pub state: &'a State,
     /// Steps between two states on disk.
     pub save_steps: usize,
+    /// With the settings' `kd`.
+    pub kd: Option<Kd<'a>>,
 }
 
 impl Sft<'_> {
     /// Trains from the saved state, if there is one, to the last step.
     pub fn run(&self, learner: &mut Learner, observer: &mut dyn SftObserver) -> Result<Run> {
-        ensure!(!self.examples.is_empty(), "there is nothing to train on: no examples");
+        let samples_all = self.settings.kd.is_some_and(|kd| kd.lmbda == 1.0);
+        ensure!(!self.examples.is_empty() || samples_all, "there is nothing to train on: no examples");
+        ensure!(self.settings.kd.is_some() == self.kd.is_some(), "a teacher comes with settings of distillation, and they with it");
         let parts: usize = self.parts.iter().map(|part| part.rows).sum();
         ensure!(parts == self.examples.len(), "parts of {parts} rows for {} examples", self.examples.len());
         let steps = self.steps();
@@ -195,15 +218,24 @@ impl Sft<'_> {
         let mut best = self.state.restore::<Cursor>(learner.optimizer_mut())?.and_then(|(cursor, _)| cursor.best);
         learner.perturb(self.settings.neftune_noise_alpha.unwrap_or(0.0), self.key.name("noise"));
         if first < steps && !learner.decoder().config().is_small() {
-            let tokens = learner.rehearse(self.examples).context("the longest micro-batch, tried before the first step")?;
+            let tokens = self.rehearse(learner).context("the longest micro-batch, tried before the first step")?;
             observer.rehearsed(learner, tokens);
         }
         let mut order = Order::new(self.key, self.parts);
         for step in first..steps {
-            let batch: Vec<Example> =
-                (0..self.settings.batch_size).map(|i| self.examples[order.at(step * self.settings.batch_size + i)].clone()).collect();
             let next = step + 1;
-            let taken = sft_step(learner, &batch, self.settings.loss_type, schedule.rate(step)).map_err(|error| {
+            let (own_before, own_after) = (self.settings.own_before(step), self.settings.own_before(next));
+            let rows = step * self.settings.batch_size - own_before..next * self.settings.batch_size - own_after;
+            let mut batch: Vec<Example> = rows.map(|i| self.examples[order.at(i)].clone()).collect();
+            let mut own = None;
+            if let Some(from) = self.kd.as_ref().and_then(|kd| kd.own.as_ref()).filter(|_| own_after > own_before) {
+                let (attempts, record) = from.attempts(step, own_before..own_after)?;
+                observer.attempts(step, &attempts)?;
+                batch.extend(kd::rows(&attempts));
+                own = Some(record);
+            }
+            let loss = self.kd.as_ref().map_or(Loss::Text(self.settings.loss_type), Kd::loss);
+            let taken = sft_step(learner, &batch, loss, schedule.rate(step)).map_err(|error| {
                 Broken::of(
                     error,
                     step,
@@ -214,7 +246,7 @@ impl Sft<'_> {
                     },
                 )
             });
-            let mut record = SftRecord { step, ..taken? };
+            let mut record = SftRecord { step, own, ..taken? };
             if self.is_measured_after(next, steps) {
                 let loss = mean_loss(learner, self.held_out)?;
                 record.eval_loss = Some(loss);
@@ -234,6 +266,22 @@ impl Sft<'_> {
             }
         }
         Ok(Run::Complete { best })
+    }
+
+    /// The longest micro-batch that the phase can have; its tokens.
+    fn rehearse(&self, learner: &mut Learner) -> Result<usize> {
+        let against = self.kd.as_ref().map(|kd| match kd.loss() {
+            Loss::Teacher { against, .. } => Some(against),
+            Loss::Text(_) => None,
+        });
+        let longest = self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        match self.kd.as_ref().and_then(|kd| kd.own.as_ref()).map(Own::longest).filter(|own| own.tokens.len() > longest) {
+            Some(own) => {
+                let copies = (learner.micro_batch_tokens() / own.tokens.len()).clamp(1, self.settings.batch_size);
+                learner.rehearse(&vec![own; copies], against.flatten())
+            }
+            None => learner.rehearse(self.examples, against.flatten()),
+        }
     }
 
     fn is_measured_after(&self, done: usize, steps: usize) -> bool {
@@ -274,23 +322,32 @@ fn mean_loss(learner: &Learner, examples: &[Example]) -> Result<f64> {
 }
 
 /// One optimiser step on a batch; the record's step is 0.
-pub fn sft_step(learner: &mut Learner, batch: &[Example], loss_type: SftLoss, learning_rate: f64) -> Result<SftRecord> {
-    let start = Instant::now();
+pub fn sft_step<'a>(learner: &mut Learner, batch: &[Example], loss: impl Into<Loss<'a>>, learning_rate: f64) -> Result<SftRecord> {
+    let (start, loss_of) = (Instant::now(), loss.into());
     let tokens: usize = batch.iter().map(Example::targets).sum();
+    // Of a batch without a target nothing is learnt, and its loss is 0.
+    let n = tokens.max(1) as f64;
     let loss = learner.fitting(|learner| {
         let mut loss = 0.0;
-        learner.accumulate(batch, 1.0, None, &mut |_, values| {
-            let mut slope = |logprob: &f32| {
-                let (value, slope) = loss_type.of(*logprob);
-                loss += value;
-                (slope / tokens as f64) as f32
-            };
-            Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, divergence: None })
-        })?;
-        Ok(loss / tokens as f64)
+        match loss_of {
+            Loss::Text(of) => learner.accumulate(batch, 1.0, None, &mut |_, values| {
+                let mut slope = |logprob: &f32| {
+                    let (value, slope) = of.of(*logprob);
+                    loss += value;
+                    (slope / n) as f32
+                };
+                Ok(Seeds { logprobs: values.logprobs.iter().map(&mut slope).collect(), entropy: None, divergence: None })
+            })?,
+            Loss::Teacher { against, temperature } => learner.accumulate(batch, temperature, Some(against), &mut |_, values| {
+                let targets = values.divergence.len();
+                loss += values.divergence.into_iter().map(f64::from).sum::<f64>();
+                Ok(Seeds { logprobs: vec![0.0; targets], entropy: None, divergence: Some(vec![(1.0 / n) as f32; targets]) })
+            })?,
+        }
+        Ok(loss / n)
     })?;
     let (micro_batches, filled) = learner.packing(batch);
     let grad_norm = learner.step(learning_rate)?;
     let tokens_per_second = tokens as f64 / start.elapsed().as_secs_f64();
-    Ok(SftRecord { step: 0, loss, learning_rate, grad_norm, tokens, tokens_per_second, micro_batches, filled, eval_loss: None })
+    Ok(SftRecord { step: 0, loss, learning_rate, grad_norm, tokens, tokens_per_second, micro_batches, filled, eval_loss: None, own: None })
 }

@@ -28,6 +28,11 @@ pub fn logits_held(v: usize, n: usize) -> usize {
     (kept + if kept < n { rows } else { 0 }) * v
 }
 
+/// Numbers of the size of logits of one chunk.
+pub fn logits_of_a_chunk(v: usize, n: usize) -> usize {
+    chunk_rows(v, n) * v
+}
+
 /// Log-probabilities of the first chunks, in order, from the forward pass to the backward pass.
 #[derive(Debug, Default)]
 pub struct Kept(Vec<Vec<f32>>);

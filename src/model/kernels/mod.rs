@@ -18,7 +18,7 @@ pub(crate) use attention::{AttentionShape, CACHE_BLOCK, Places, attention, atten
 pub use divergence::Divergence;
 use elementwise::scatter_add_rows;
 pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, swiglu, swiglu_backward};
-pub(crate) use head::{COLUMNS, Kept, Reference, Stats, logits_held, token_stats, token_stats_backward};
+pub(crate) use head::{COLUMNS, Kept, Reference, Stats, logits_held, logits_of_a_chunk, token_stats, token_stats_backward};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use panels::Panels;
 

@@ -175,6 +175,17 @@ impl Text {
         ours.all(|(token, id)| theirs.get(&token) == Some(&id))
     }
 
+    /// The first of these ids that is another token for `teacher`, or none: with the token here, and there.
+    ///
+    /// A teacher may have tokens beyond ours, but not the other way round: it could say nothing of them.
+    pub fn first_unlike(&self, teacher: &Text) -> Option<(u32, String, Option<String>)> {
+        let unlike = |(token, id): (String, u32)| {
+            let there = teacher.tokenizer.id_to_token(id);
+            (there.as_ref() != Some(&token)).then_some((id, token, there))
+        };
+        self.tokenizer.get_vocab(true).into_iter().filter_map(unlike).min_by_key(|(id, ..)| *id)
+    }
+
     /// Sets the date that templates print with `strftime_now`: a run renders all its prompts with the date of its first day.
     pub fn with_date(mut self, unix_seconds: i64) -> Self {
         self.unix_seconds = unix_seconds;

@@ -118,11 +118,8 @@ impl Patient<'_> {
     /// How this model is asked and taught: each task with each of its prompts.
     fn asks(&self) -> Vec<(&Tried, PromptStyle)> {
         let recipe = &self.run.recipe;
-        let grpo = self.model.phases.iter().filter_map(|phase| match &phase.method {
-            Method::Grpo(grpo) => Some(grpo.prompt),
-            Method::Sft(_) => None,
-        });
-        let trained: Vec<PromptStyle> = std::iter::once(recipe.sample.prompt).chain(grpo).collect();
+        let asked = self.model.phases.iter().filter_map(|phase| phase.asks()).map(|(prompt, _)| prompt);
+        let trained: Vec<PromptStyle> = std::iter::once(recipe.sample.prompt).chain(asked).collect();
         let mut all: Vec<(&Tried, PromptStyle)> = Vec::new();
         for tried in self.tried {
             let styles = tried.evaluation.map_or(trained.clone(), |i| vec![recipe.evaluate.tasks[i].prompt]);
@@ -206,7 +203,9 @@ impl Patient<'_> {
         let positions = loaded.decoder.config().max_positions;
         let limit = if self.model.max_length == 0 { positions } else { self.model.max_length };
         for phase in &self.model.phases {
-            if let Method::Sft(sft) = &phase.method {
+            if let Method::Sft(sft) = &phase.method
+                && !sft.data.is_empty()
+            {
                 let (finding, completions) = self.rows(loaded, &phase.name, sft, limit)?;
                 all.push(finding);
                 taught.extend(completions);
@@ -218,8 +217,8 @@ impl Patient<'_> {
             caps.push(trained("sample.max_tokens".into(), recipe.sample.prompt, recipe.sample.params.max_tokens));
         }
         for (i, phase) in self.model.phases.iter().enumerate() {
-            if let Method::Grpo(grpo) = &phase.method {
-                caps.push(trained(format!("{}.phase[{i}].max_tokens", self.role), grpo.prompt, grpo.max_tokens));
+            if let Some((prompt, max_tokens)) = phase.asks() {
+                caps.push(trained(format!("{}.phase[{i}].max_tokens", self.role), prompt, max_tokens));
             }
         }
         caps.extend(recipe.evaluate.tasks.iter().enumerate().map(|(i, task)| {

@@ -19,8 +19,8 @@ pub(super) fn explained(job: &Job, error: Error) -> Error {
 
 fn after_broken(job: &Job, broken: &Broken) -> String {
     let look = match &job.phase.method {
-        Method::Grpo(_) => format!("look at its attempts ({}) and ", attempts(job, broken.step)),
-        Method::Sft(_) => String::new(),
+        Method::Sft(sft) if sft.own.is_none() => String::new(),
+        _ => format!("look at its attempts ({}) and ", attempts(job, broken.step)),
     };
     let checkpoints = job.run.folder(&job.stage).join(CHECKPOINTS);
     let earlier = if checkpoints.exists() { format!(", and could begin with a model in {}", checkpoints.display()) } else { String::new() };

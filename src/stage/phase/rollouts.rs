@@ -1,12 +1,14 @@
-//! The attempts of a GRPO phase on disk, journaled as they are made and sealed at its end.
+//! The attempts of a phase on disk, journaled as they are made and sealed at its end.
 
 use super::super::collect::entry;
 use super::super::run::Run;
+use super::super::speaker;
+use super::Job;
 use super::checkpoints::Checkpoints;
 use super::watch::Watch;
 use crate::publish;
-use crate::rollout::Judged;
-use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, seal};
+use crate::rollout::{Judged, Rollout};
+use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, Source, seal};
 use crate::trace::Trace;
 use crate::train::{Batch, Learner, Observer, StepRecord, Window};
 use anyhow::{Context, Result};
@@ -15,13 +17,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// The attempts of a GRPO phase on disk.
+/// The attempts of a phase on disk.
 pub(super) struct Rollouts {
     folder: PathBuf,
     journal: Journal<Entry>,
     places: Vec<Place>,
     /// Steps that were taken and whose attempts the disk has lost.
-    pub(super) missing: Vec<usize>,
+    missing: Vec<usize>,
 }
 
 impl Rollouts {
@@ -55,22 +57,34 @@ impl Rollouts {
         Ok(Self { folder, journal, places, missing })
     }
 
-    fn append(&mut self, step: usize, batch: &Batch) -> Result<()> {
-        let row = |judged: &Judged, advantage: Option<f64>| {
+    /// Adds the attempts of a step, each with what it is said to be worth, in a phase that says so.
+    pub(super) fn append<'j>(&mut self, step: usize, attempts: impl Iterator<Item = (&'j Judged, Option<Value>)>) -> Result<()> {
+        let row = |(judged, advantage): (&Judged, Option<Value>)| {
             let mut judged = judged.clone();
             let trace = &mut judged.trace;
             trace.id = format!("{}@{step}#{}", trace.problem, trace.attempt);
             trace.other.insert("step".to_owned(), step.into());
-            trace.other.insert("advantage".to_owned(), advantage.into());
+            trace.other.extend(advantage.map(|advantage| ("advantage".to_owned(), advantage)));
             entry(judged)
         };
-        let trained = batch.judged.iter().zip(&batch.advantages).map(|(judged, advantage)| row(judged, Some(*advantage)));
-        let rows: Vec<Entry> = trained.chain(batch.wasted.iter().map(|judged| row(judged, None))).collect();
+        let rows: Vec<Entry> = attempts.map(row).collect();
         self.places.extend(self.journal.append(&rows)?);
         Ok(())
     }
 
-    pub(super) fn seal(mut self, source: crate::shard::Source) -> Result<Manifest> {
+    /// Seals them and counts them.
+    pub(super) fn finish(self, job: &Job, rollout: &Rollout, counts: &mut Value) -> Result<()> {
+        let source = speaker::source(rollout, job.stage.clone(), String::new(), job.run);
+        let missing = self.missing.clone();
+        let manifest = self.seal(Source { weights_hash: None, ..source })?;
+        (counts["attempts"], counts["tokens"]) = (manifest.rows.into(), manifest.tokens().into());
+        if !missing.is_empty() {
+            counts["steps_without_rollouts"] = missing.into();
+        }
+        Ok(())
+    }
+
+    fn seal(mut self, source: Source) -> Result<Manifest> {
         let target = self.folder.join("rollouts");
         let (journal, places) = (&mut self.journal, &self.places);
         let manifest = publish::folder(&target, |new| {
@@ -99,7 +113,8 @@ pub(super) struct Keeper<'a> {
 
 impl Observer for Keeper<'_> {
     fn attempts(&mut self, step: usize, batch: &Batch) -> Result<()> {
-        self.rollouts.append(step, batch)
+        let trained = batch.judged.iter().zip(batch.advantages.iter().map(|advantage| Some((*advantage).into())));
+        self.rollouts.append(step, trained.chain(batch.wasted.iter().map(|judged| (judged, Some(Value::Null)))))
     }
 
     fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>> {

@@ -7,7 +7,7 @@ use super::update::{Tally, Update};
 use super::*;
 use crate::model::Shape;
 use crate::model::text::Text;
-use crate::problem::Answer;
+use crate::problem::{Answer, Problem};
 use crate::reward::RewardPreset;
 use crate::rollout::PromptStyle;
 use crate::sampler::SamplingParams;
@@ -17,6 +17,7 @@ use crate::train::objective::Counts;
 use crate::train::{Batching, Optim, Values};
 use crate::verify::{Extraction, Rules};
 use candle_core::Device;
+use std::sync::Arc;
 
 fn settings() -> GrpoSettings {
     GrpoSettings {

@@ -1,10 +1,11 @@
 //! The optimiser steps on one batch of attempts: the derivatives of its loss, by token, and what they add up to.
 
 use super::record::StepRecord;
-use super::{Batch, Grpo, GrpoSettings, examples};
+use super::{Batch, Grpo, GrpoSettings};
 use crate::model::{Against, Decoder, Divergence};
 use crate::rollout::Judged;
 use crate::trace::FinishReason;
+use crate::train::groups::examples;
 use crate::train::learner::{Learner, Seeds, Values};
 use crate::train::objective::{Clipped, Counts, KlEstimator, KlPlacement, surrogate};
 use anyhow::Result;

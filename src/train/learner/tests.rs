@@ -133,7 +133,7 @@ fn the_longest_micro_batch_is_rehearsed_and_leaves_no_trace() {
     let examples: Vec<Example> = [20, 90, 10, 70, 60].map(|n| Example { tokens: vec![3; n], completion: 1 }).to_vec();
     let optimizer = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0, optim: Optim::Adamw };
     let mut learner = Learner::new(&decoder, optimizer, Batching { micro_batch_tokens: 180, recompute: None }).unwrap();
-    assert_eq!(learner.rehearse(&examples).unwrap(), 160, "90 and 70, and 60 has no room");
+    assert_eq!(learner.rehearse(&examples, None).unwrap(), 160, "90 and 70, and 60 has no room");
     assert_eq!(learner.step(1.0).unwrap(), 0.0);
     assert_eq!(numbers(learner.decoder()), numbers(&decoder));
 }
