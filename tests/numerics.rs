@@ -8,7 +8,7 @@ use distill::key::Key;
 use distill::model::text::Text;
 use distill::model::{self, Against, Decoder, Divergence, Packed, Parameter, Rows, Shape};
 use distill::sampler::{Attempt, LocalSampler, Next, Prompt, Sampler, SamplingParams};
-use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Optim, Schedule, Seeds, SftLoss, sft_step};
+use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Loss, Optim, Schedule, Seeds, SftLoss, sft_step};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -501,6 +501,11 @@ fn floats(value: &serde_json::Value) -> Vec<f64> {
 
 /// Losses and gradient norms of the SFT rows of `trl.json`, four a step in their order.
 fn sft_curve(loss_type: SftLoss, optim: Optim, batching: Batching, in_bf16: bool) -> (Vec<f64>, Vec<f64>) {
+    curve(loss_type.into(), optim, batching, in_bf16, usize::MAX)
+}
+
+/// The same for any loss, and for so many steps at most.
+fn curve(loss: Loss, optim: Optim, batching: Batching, in_bf16: bool, steps: usize) -> (Vec<f64>, Vec<f64>) {
     let sft = &trl()["sft"];
     let s = |key: &str| sft["settings"][key].as_f64().expect("a number");
     let optimizer = AdamWSettings {
@@ -521,11 +526,40 @@ fn sft_curve(loss_type: SftLoss, optim: Optim, batching: Batching, in_bf16: bool
         .collect();
     let start = model::load(&golden("qwen2"), &Device::Cpu).unwrap().in_bf16(in_bf16);
     let mut learner = Learner::new(&start, optimizer, batching).unwrap();
-    let step = |batch: &[Example]| sft_step(&mut learner, batch, loss_type, s("learning_rate")).unwrap();
-    rows.chunks(s("batch") as usize).map(step).map(|record| (record.loss, record.grad_norm)).unzip()
+    let step = |batch: &[Example]| sft_step(&mut learner, batch, loss, s("learning_rate")).unwrap();
+    rows.chunks(s("batch") as usize).take(steps).map(step).map(|record| (record.loss, record.grad_norm)).unzip()
 }
 
 const WHOLE: Batching = Batching { micro_batch_tokens: 4096, recompute: None };
+
+/// The largest difference, against numbers that are 1 or more relative to them.
+fn far(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max)
+}
+
+#[test]
+fn fifty_steps_of_distillation_are_those_of_trl() {
+    let golden_numbers = &trl()["gkd"];
+    let factor = golden_numbers["teacher"].as_f64().unwrap();
+    let teacher = model::load(&golden("qwen2"), &Device::Cpu).unwrap().snapshot_scaled(factor).unwrap();
+    for case in golden_numbers["cases"].as_array().unwrap() {
+        let beta = case["beta"].as_f64().unwrap();
+        let against = Against { model: &teacher, divergence: Divergence::of_beta(beta) };
+        for batching in [WHOLE, Batching { micro_batch_tokens: 70, recompute: Some(true) }] {
+            let (losses, norms) = curve(Loss::Teacher { against, temperature: 1.0 }, Optim::Adamw, batching, false, usize::MAX);
+            assert_eq!(losses.len(), 50);
+            let (loss, norm) = (far(&losses, &floats(&case["losses"])), far(&norms, &floats(&case["grad_norms"])));
+            assert!(loss < 1e-3 && norm < 1e-2, "beta {beta}, {batching:?}: losses differ by {loss:.1e}, norms by {norm:.1e}");
+            // At another temperature, one step.
+            let temperature = golden_numbers["temperature"].as_f64().unwrap() as f32;
+            let (losses, norms) = curve(Loss::Teacher { against, temperature }, Optim::Adamw, batching, false, 1);
+            let (loss, norm) = (case["loss"].as_f64().unwrap(), case["grad_norm"].as_f64().unwrap());
+            assert!((losses[0] / loss - 1.0).abs() < 1e-4, "beta {beta}: loss {} and {loss}", losses[0]);
+            assert!((norms[0] / norm - 1.0).abs() < 1e-3, "beta {beta}: norm {} and {norm}", norms[0]);
+        }
+    }
+}
 
 #[test]
 fn fifty_steps_of_sft_are_those_of_trl() {
@@ -535,8 +569,6 @@ fn fifty_steps_of_sft_are_those_of_trl() {
             let (losses, norms) = sft_curve(loss_type, Optim::Adamw, batching, false);
             let (expected, expected_norms) = (floats(&golden["sft"][name]["losses"]), floats(&golden["sft"][name]["grad_norms"]));
             assert_eq!(losses.len(), 50);
-            assert_eq!(expected.len(), 50);
-            let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
             let (loss, norm) = (far(&losses, &expected), far(&norms, &expected_norms));
             assert!(loss < 1e-3 && norm < 1e-2, "{name}, {batching:?}: losses differ by {loss:.1e}, norms by {norm:.1e}");
         }
@@ -550,7 +582,6 @@ fn fifty_steps_in_bf16_are_as_near_to_those_of_trl_under_autocast_as_bf16_allows
     let (plain, _) = sft_curve(SftLoss::Nll, Optim::Adamw, WHOLE, false);
     for batching in [WHOLE, Batching { micro_batch_tokens: 70, recompute: Some(true) }] {
         let (losses, _) = sft_curve(SftLoss::Nll, Optim::Adamw, batching, true);
-        let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
         let (theirs, ours) = (far(&losses, &expected), far(&losses, &plain));
         assert!(expected.len() == 50 && theirs < 1e-2, "{batching:?}: losses differ by {theirs:.1e}");
         assert!((1e-5..1e-2).contains(&ours), "{batching:?}: bf16 differs from f32 by {ours:.1e}");

@@ -5,6 +5,8 @@
 tests/golden/trl.json
     sft    50 steps of SFTTrainer: `rows` of token ids with `completion`, where the targets begin; four rows a step in this order; the settings; `losses`, each before
            the step's update; `grad_norms` before clipping. `nll` the ordinary loss, `dft` the same rows with loss_type = "dft", `bf16` the ordinary one under autocast.
+    gkd    the same rows in the same order through GKDTrainer, whose teacher is the model with every tensor times 1.3, for each beta; and, since its loss is always taken at
+           temperature 1, the loss and gradient norm of `generalized_jsd_loss` at 0.7 on the first four rows.
     grpo   one batch of two groups of four attempts (`prompts`, `completions`, `advantages`), and for each loss type, with beta 0 and 0.04 (k3, with and without TRL's bias
            correction; the reference is the model with every tensor times 1.05): `loss` of GRPOTrainer._compute_loss at the first of two updates on the batch, `grad_norm` of both. The second update follows a step
            of AdamW (`learning_rate`), so its ratios differ from 1 and, without KL, some are clipped; its old log-probabilities are those before the first.
@@ -31,6 +33,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 V, EOS = 96, 1
@@ -82,6 +85,50 @@ def sft(rows, loss_type, bf16=False):
         logged = [line for line in trainer.state.log_history if "loss" in line]
         # The log rounds; more digits would need another trainer, and 1e-3 is asked for.
         return dict(losses=[line["loss"] for line in logged], grad_norms=[float(line["grad_norm"]) for line in logged])
+
+
+class GkdInOrder(GKDTrainer):
+    def _get_train_sampler(self, *_):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def padded(rows):
+    longest = max(len(r["ids"]) for r in rows)
+    pad = lambda row, value: row + [value] * (longest - len(row))
+    labels = [pad([-100] * r["completion"] + r["ids"][r["completion"]:], -100) for r in rows]
+    return dict(input_ids=torch.tensor([pad(r["ids"], 2) for r in rows]), attention_mask=torch.tensor([pad([1] * len(r["ids"]), 0) for r in rows]),
+                labels=torch.tensor(labels))
+
+
+def teacher():
+    other = model()
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(GKD["teacher"])
+    return other
+
+
+GKD = dict(teacher=1.3, betas=[0.0, 0.3, 1.0], temperature=0.7)
+
+
+def gkd(rows, beta):
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = GKDConfig(output_dir=folder, max_steps=SFT["steps"], per_device_train_batch_size=SFT["batch"], learning_rate=SFT["learning_rate"],
+                              lr_scheduler_type="constant", adam_beta1=SFT["adam_beta1"], adam_beta2=SFT["adam_beta2"], adam_epsilon=SFT["adam_epsilon"],
+                              weight_decay=SFT["weight_decay"], max_grad_norm=SFT["max_grad_norm"], logging_steps=1, save_strategy="no", report_to=[],
+                              use_cpu=True, bf16=False, seed=1, gradient_checkpointing=False, optim="adamw_torch", lmbda=0.0, beta=beta, max_length=None)
+        trainer = GkdInOrder(model=model(), teacher_model=teacher(), args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer(),
+                             data_collator=padded)
+        trainer.train()
+        logged = [line for line in trainer.state.log_history if "loss" in line]
+    student, batch = model(), padded(rows[:SFT["batch"]])
+    logits = lambda of: of(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    with torch.no_grad():
+        theirs = logits(teacher())
+    loss = GKDTrainer.generalized_jsd_loss(logits(student), theirs, labels=batch["labels"][:, 1:], beta=beta, temperature=GKD["temperature"])
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(student.parameters(), 1e9)
+    return dict(beta=beta, losses=[line["loss"] for line in logged], grad_norms=[float(line["grad_norm"]) for line in logged], loss=float(loss), grad_norm=float(norm))
 
 
 def grpo_batch():
@@ -175,6 +222,7 @@ def main():
     out = dict(
         versions=dict(trl=trl.__version__, transformers=transformers.__version__, torch=torch.__version__),
         sft=dict(settings=SFT, rows=rows, nll=sft(rows, "nll"), dft=sft(rows, "dft"), bf16=sft(rows, "nll", bf16=True)),
+        gkd=dict(**GKD, cases=[gkd(rows, beta) for beta in GKD["betas"]]),
         grpo=dict(prompts=prompts, completions=completions, advantages=advantages.tolist(), temperature=0.9, epsilon=0.2, epsilon_high=0.28,
                   max_completion_length=40, cases=[grpo(kind, *kl) for kind in ("grpo", "bnpo", "dapo", "dr_grpo") for kl in ((0.0, False), (0.04, False), (0.04, True))]),
     )

@@ -10,6 +10,7 @@ mod preview;
 mod recipe;
 mod sizes;
 mod talk;
+mod taught;
 mod trial;
 
 pub use finding::{Finding, Findings, State};

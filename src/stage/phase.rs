@@ -28,9 +28,7 @@ use crate::report::text::size;
 use crate::reward::RewardPreset;
 use crate::sampler::{Sampler, SamplingParams};
 use crate::train::memory::Setup;
-use crate::train::{
-    AskOpinions, Batching, Example, Grpo, Kd, LEAST_TOKENS, Learner, LossType, Optim, Own, Sft, SftObserver, SftRun, State,
-};
+use crate::train::{AskOpinions, Batching, Example, Grpo, Kd, LEAST_TOKENS, Learner, LossType, Optim, Own, Sft, SftRun, State};
 use anyhow::{Context, Result, bail};
 use asking::Asking;
 use checkpoints::Checkpoints;

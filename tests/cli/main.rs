@@ -3,6 +3,7 @@
 //! What the stages compute is tested elsewhere; here it is messages, exit codes, and that nothing is lost or done twice.
 
 mod damage;
+mod distillation;
 mod doctor;
 mod environment;
 mod filters;

@@ -6,7 +6,7 @@ use super::super::run::Run;
 use super::finding::Finding;
 use super::free_memory;
 use super::recipe::{TRIED, Tried, failed, folder_of, has_fault, or_failed};
-use super::{preview, talk, trial};
+use super::{preview, talk, taught, trial};
 use crate::model::{self, Config};
 use crate::problem::Problem;
 use crate::recipe::{Method, Model, Sft};
@@ -57,6 +57,7 @@ pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
     let mut all = vec![patient.says(config.as_ref(), &loaded, part)];
     all.extend(patient.positions(&loaded));
     all.extend(talk::findings(patient.model, patient.role, &loaded));
+    all.extend(taught::findings(patient, &loaded.text, loaded.decoder.config()));
     let mut asked = or_failed("prompt", patient.asked(&loaded));
     let may_train = !has_fault(&asked);
     all.append(&mut asked);
@@ -76,7 +77,7 @@ impl Patient<'_> {
         })
     }
 
-    fn open(&self, layers: Option<usize>) -> Result<Loaded> {
+    pub fn open(&self, layers: Option<usize>) -> Result<Loaded> {
         match folder_of(self.origin) {
             Some(folder) => {
                 let preparation = Preparation::of(self.run, self.model, folder)?.of_layers(layers);

@@ -1,0 +1,154 @@
+//! Distillation: from a teacher's distributions, on rows and on own attempts.
+
+use super::fixture::{Place, TEACHER};
+use expect_test::expect;
+use serde_json::{Value, json};
+
+/// A smaller student beside the little teacher, which is a checkpoint in `m/` here.
+const RECIPE: &str = r#"
+name = "kd"
+seed = 5
+
+[problems]
+task = "arithmetic"
+
+[cold_start]
+traces = 60
+
+[teacher]
+model = "m"
+
+[student]
+model = "fresh"
+shape = { hidden_size = 16, layers = 1, heads = 2, kv_heads = 1, intermediate_size = 32, positions = 128 }
+
+[[student.phase]]
+name = "text"
+method = "kd"
+data = "cold-start"
+epochs = 4.0
+batch_size = 6
+learning_rate = 1e-2
+
+[[student.phase]]
+name = "own"
+method = "kd"
+lmbda = 1.0
+beta = 1.0
+temperature = 0.9
+steps = 6
+batch_size = 4
+max_tokens = 16
+learning_rate = 1e-3
+
+[evaluate]
+tasks = ["arithmetic"]
+arithmetic = { problems = 12, n = 2, max_tokens = 24 }
+
+[execution]
+grpo_save_steps = 2
+"#;
+
+fn place() -> Place {
+    let place = Place::with_run();
+    place.copy_model(TEACHER, "m");
+    place.write("r.toml", RECIPE);
+    place
+}
+
+fn metrics(place: &Place, phase: &str) -> Vec<Value> {
+    let text = String::from_utf8(place.read(&format!("{phase}/metrics.jsonl"))).expect("text");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_student_learns_its_teachers_distributions_on_text_and_on_its_own_attempts() {
+    let place = place();
+    place.distill("train-student r.toml --run run2").ok();
+    let text = metrics(&place, "run2/student/text");
+    assert_eq!(text.len(), 40, "four epochs of 60 rows, six at a time");
+    let loss = |line: &Value| line["loss"].as_f64().expect("a loss");
+    let (first, last) = (loss(&text[0]), loss(&text[39]));
+    assert!(last < 0.5 * first && last > 0.0, "{first} {last}");
+    assert!(text.iter().all(|line| line.get("own").is_none()));
+
+    let own = metrics(&place, "run2/student/own");
+    assert_eq!(own.len(), 6);
+    for line in &own {
+        let what = &line["own"];
+        assert_eq!(what["attempts"], 4, "{line}");
+        assert!(what["accuracy"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)), "{line}");
+        assert!(what["length"].as_f64().is_some_and(|tokens| tokens > 0.0 && tokens <= 16.0), "{line}");
+    }
+    let counts = &place.json("run2/student/own/DONE")["counts"];
+    assert_eq!((&counts["steps"], &counts["attempts"]), (&json!(6), &json!(24)));
+    let traces = place.traces("run2/student/own/rollouts");
+    assert_eq!(traces.len(), 24);
+    assert!(
+        traces.iter().all(|trace| trace.verdict.is_some() && trace.other.contains_key("step") && !trace.other.contains_key("advantage"))
+    );
+    let problems: std::collections::BTreeSet<&str> = traces.iter().map(|trace| trace.problem.0.as_str()).collect();
+    assert_eq!(problems.len(), 24, "each attempt is at another problem");
+
+    // Stopped in the middle of own attempts, it ends with the same bytes.
+    let ready = place.path("cut/student/own/state/cursor.json");
+    place.stopped("train-student r.toml --run cut", || ready.exists()).exits(143);
+    place.distill("train-student r.toml --run cut").ok();
+    for file in ["text/model.safetensors", "own/model.safetensors", "own/rollouts/00000.jsonl.zst", "own/rollouts/manifest.json"] {
+        assert!(place.read(&format!("run2/student/{file}")) == place.read(&format!("cut/student/{file}")), "{file}");
+    }
+    assert!(!place.path("cut/student/own/rollouts.journal").exists());
+
+    // Another teacher is another training.
+    place.copy_model("run/teacher/base", "m2");
+    let refused = place.distill("train-student r.toml --run run2 --set teacher.model=\"m2\"").exits(78);
+    assert!(refused.stderr.contains("teacher.model"), "{refused:?}");
+    let forced = place.distill("train-student r.toml --run run2 --set teacher.model=\"m2\" --force").ok();
+    assert!(forced.stderr.contains("student/text was made from other inputs; moved to run2/superseded/0/student/text"), "{forced:?}");
+
+    let plan = place.distill("train-student r.toml --run p --plan").ok().stdout;
+    assert!(
+        plan.contains("kd on cold-start, 4 epochs, 6 sequences each") && plan.contains("kd on own attempts, 6 steps, 4 sequences each"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn distillation_that_cannot_be_is_a_problem_of_the_recipe() {
+    let place = place();
+    let wrong = RECIPE
+        .replace("name = \"text\"", "name = \"text\"\nloss_type = \"dft\"\nmax_tokens = 8\nbeta = 1.5")
+        .replace("steps = 6", "data = \"cold-start\"")
+        .replace("[teacher]\nmodel = \"m\"\n", "");
+    place.write("wrong.toml", wrong);
+    place.distill("run wrong.toml").fails(expect![[r#"
+    "#]]);
+    let served = RECIPE.replace("model = \"m\"", "model = \"http://localhost:1/v1\"\nname = \"x\"");
+    place.write("served.toml", served);
+    place.distill("run served.toml").fails(expect![[r#"
+    "#]]);
+    let own = RECIPE.replace("model = \"m\"", "model = \"m\"\n[[teacher.phase]]\nmethod = \"kd\"\ndata = \"cold-start\"");
+    place.write("own.toml", own);
+    place.distill("run own.toml").fails(expect![[r#"
+    "#]]);
+}
+
+/// Ids that mean something else for the teacher would be learnt as if they did not.
+#[test]
+fn a_teacher_of_another_vocabulary_is_refused_by_the_first_token_that_differs() {
+    let place = place();
+    let sound = place.distill("doctor r.toml --json");
+    assert!(sound.stdout.contains("student and teacher share a vocabulary of"), "{sound:?}");
+    let mut tokenizer = place.json("m/tokenizer.json");
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().expect("a vocabulary");
+    let (a, b) = (vocabulary["3"].clone(), vocabulary["4"].clone());
+    (vocabulary["3"], vocabulary["4"]) = (b, a);
+    place.write("m/tokenizer.json", tokenizer.to_string());
+    let refused = place.distill("train-student r.toml --run run2").exits(78);
+    assert!(refused.stderr.contains("teacher and student do not share a vocabulary: id "), "{refused:?}");
+    let found = place.distill("doctor r.toml --json").exits(78).json();
+    let findings = found["findings"].as_array().expect("a list");
+    let fault = findings.iter().find(|finding| finding["check"] == "teacher" && finding["state"] == "fault").expect("a fault");
+    assert!(fault["says"].as_str().is_some_and(|says| says.contains("do not share a vocabulary")), "{fault}");
+    assert!(fault["remedy"].as_str().is_some_and(|remedy| remedy.contains("same family")), "{fault}");
+}
