@@ -23,6 +23,11 @@ use std::time::Duration;
 #[error("{0}")]
 pub struct Temporary(pub(crate) String);
 
+/// The cache does not hold what was asked for, and the Hub was not to be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotCached(String);
+
 /// The person asked to stop during a download; what has arrived is kept (exit code 143).
 #[derive(Debug, thiserror::Error)]
 #[error("stopped while downloading; the same command goes on from here")]
@@ -96,7 +101,9 @@ fn token(variable: &impl Fn(&str) -> Option<String>) -> Option<(String, String)>
         let file = variable("HF_TOKEN_PATH").map_or_else(|| home(variable).join("token"), PathBuf::from);
         Some((fs::read_to_string(&file).ok()?, file.display().to_string()))
     };
-    let (token, place) = variable("HF_TOKEN").map(|token| (token, "HF_TOKEN".to_owned())).or_else(stored)?;
+    // The second is the older name, which the Hub's own tools still take.
+    let given = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| Some((variable(name)?, name.to_owned())));
+    let (token, place) = given.or_else(stored)?;
     let token = token.trim().to_string();
     (!token.is_empty()).then_some((token, place))
 }
@@ -143,10 +150,11 @@ impl Hub {
         // A commit never changes, so what is there needs no question to the Hub.
         if self.access.offline || (is_commit(revision) && cached.is_ok()) {
             return cached.map_err(|error| {
-                anyhow!(
+                let told = format!(
                     "{id}: {error:#}, and this is an offline run; on a machine with network run `{}` with the same HF_HOME",
                     place.command()
-                )
+                );
+                if error.is::<NotCached>() { NotCached(told).into() } else { anyhow!(told) }
             });
         }
         match with_client(self, |client| self.fetch(client, place, choose, cached.is_ok())) {
@@ -171,12 +179,13 @@ impl Hub {
         let folder = self.cache.join(place.repo(place.revision).folder_name());
         let reference = || fs::read_to_string(folder.join("refs").join(place.revision)).map(|commit| commit.trim().to_string());
         let commit = if is_commit(place.revision) { Ok(place.revision.to_string()) } else { reference() };
-        let missing = || format!("{}@{} is not in the cache {}", place.id, place.revision, self.cache.display());
-        let snapshot = folder.join("snapshots").join(commit.ok().filter(|commit| is_commit(commit)).with_context(missing)?);
-        let names = files_below(&snapshot).with_context(missing)?;
+        let missing = || NotCached(format!("{}@{} is not in the cache {}", place.id, place.revision, self.cache.display()));
+        let snapshot = folder.join("snapshots").join(commit.ok().filter(|commit| is_commit(commit)).ok_or_else(missing)?);
+        let names = files_below(&snapshot).ok().ok_or_else(missing)?;
         choose(&names, &|name| {
             let path = snapshot.join(name);
-            path.is_file().then_some(path).with_context(|| format!("{name} is not in the cache {}", snapshot.display()))
+            let missing = || NotCached(format!("{name} is not in the cache {}", snapshot.display()));
+            Ok(path.is_file().then_some(path).ok_or_else(missing)?)
         })?;
         Ok(snapshot)
     }

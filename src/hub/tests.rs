@@ -485,6 +485,8 @@ fn the_environment_is_read_as_other_tools_read_it() {
     let home = home.path().to_str().unwrap();
     assert_eq!(hub(&[("HF_HOME", home)]).token.as_deref(), Some("stored"));
     assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "given")]).token.as_deref(), Some("given"));
+    assert_eq!(hub(&[("HF_HOME", home), ("HUGGING_FACE_HUB_TOKEN", "older")]).token.as_deref(), Some("older"));
+    assert_eq!(hub(&[("HUGGING_FACE_HUB_TOKEN", "older"), ("HF_TOKEN", "given")]).token.as_deref(), Some("given"));
     assert_eq!(hub(&[("HF_HOME", "/nowhere"), ("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
 }
 

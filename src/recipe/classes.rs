@@ -26,8 +26,8 @@ pub enum Class {
 }
 
 const EXECUTION: [&str; 1] = ["execution"];
-/// Tables of a phase that look at what it makes, and change nothing of it.
-const GUARDS: [&str; 2] = ["collapse", "probes"];
+/// Keys of a phase that look at what it makes or learns from, and change nothing of it.
+const GUARDS: [&str; 3] = ["collapse", "probes", "too_long"];
 const EXTENSION: [&str; 3] = ["sample.n", "sample.problems", "evaluate"];
 
 /// The keys that differ between two resolved recipes, in the order of their paths.

@@ -207,6 +207,14 @@ impl Job<'_> {
         }
     }
 
+    /// Publishes a model's folder beside the phase's own.
+    fn keep(&self, learner: &Learner, text: &Text, folder: &Path, precision: Precision) -> Result<()> {
+        publish::folder(folder, |folder| {
+            self.save(learner.decoder(), folder, precision)?;
+            text.save_into(folder)
+        })
+    }
+
     /// The model with the adapter that the recipe asks for: that of the phase before, or a new one. Where the recipe asks for none, one that is there is worked in.
     fn adapted(&self, decoder: model::Decoder) -> Result<model::Decoder> {
         let Some(wanted) = &self.model.lora else {

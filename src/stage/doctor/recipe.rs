@@ -232,7 +232,7 @@ fn of_model(run: &Run, role: &'static str, model: &Model, tried: &[Tried], rules
         && !Path::new(&model.model).exists()
         && let Err(error) = hub::model(&model.model, model.revision.as_deref(), hub::Access::CACHE)
     {
-        if !error.is::<hub::Temporary>() && !format!("{error:#}").contains("is not in the cache") {
+        if !error.is::<hub::Temporary>() && !error.is::<hub::NotCached>() {
             return vec![failed(role, &error)];
         }
         let remedy = format!("hf download {} into the same cache (HF_HOME), and look again; a run fetches it by itself", model.model);

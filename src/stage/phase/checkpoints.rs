@@ -49,7 +49,7 @@ impl<'a> Checkpoints<'a> {
         if self.keep == 0 || !done.is_multiple_of(self.every) || done == self.steps {
             return Ok(());
         }
-        self.put(learner, &self.folder().join(name(done)))?;
+        self.job.keep(learner, self.text, &self.folder().join(name(done)), Precision::Bf16)?;
         let there = there(&self.folder())?;
         let too_many = there.len().saturating_sub(self.keep);
         there[..too_many].iter().try_for_each(|step| publish::withdraw(self.folder().join(name(*step))))
@@ -57,14 +57,7 @@ impl<'a> Checkpoints<'a> {
 
     /// The model with the best rewards so far.
     pub(super) fn best(&self, learner: &Learner) -> Result<()> {
-        self.put(learner, &self.job.run.folder(&self.job.stage).join(BEST))
-    }
-
-    fn put(&self, learner: &Learner, folder: &Path) -> Result<()> {
-        publish::folder(folder, |folder| {
-            self.job.save(learner.decoder(), folder, Precision::Bf16)?;
-            self.text.save_into(folder)
-        })
+        self.job.keep(learner, self.text, &self.job.run.folder(&self.job.stage).join(BEST), Precision::Bf16)
     }
 }
 

@@ -6,7 +6,6 @@ use super::watch::Watch;
 use super::{BEST, Job};
 use crate::model::Precision;
 use crate::model::text::Text;
-use crate::publish;
 use crate::rollout::Judged;
 use crate::train::{Best, Learner, SftObserver, SftRecord};
 use anyhow::Result;
@@ -40,10 +39,7 @@ impl SftObserver for Follow<'_> {
     }
 
     fn best(&mut self, learner: &Learner, _: Best) -> Result<()> {
-        publish::folder(self.job.run.folder(&self.job.stage).join(BEST), |folder| {
-            self.job.save(learner.decoder(), folder, self.precision)?;
-            self.text.save_into(folder)
-        })
+        self.job.keep(learner, self.text, &self.job.run.folder(&self.job.stage).join(BEST), self.precision)
     }
 
     fn after(&mut self, learner: &Learner, steps: usize) -> Result<()> {
