@@ -15,7 +15,7 @@ pub struct OwnAttempts {
 
 /// Distillation: the keys of SFT, but for the loss, and its own.
 pub(super) fn read(t: &mut Table) -> Sft {
-    let kd = KdSettings { beta: t.or("beta", 0.0), lmbda: t.or("lmbda", 0.0), temperature: t.or("temperature", 1.0) };
+    let kd = KdSettings { beta: t.or("beta", 0.5), lmbda: t.or("lmbda", 0.0), temperature: t.or("temperature", 1.0) };
     t.check("beta", (0.0..=1.0).contains(&kd.beta), "from 0 to 1", kd.beta);
     t.check("lmbda", (0.0..=1.0).contains(&kd.lmbda), "from 0 to 1", kd.lmbda);
     t.check("temperature", kd.temperature > 0.0, "more than 0: a distribution is learnt", kd.temperature);

@@ -248,3 +248,17 @@ fn a_collapse_ends_the_phase_again_and_again_until_the_rule_is_another() {
     assert!(whole == stopped_before(None), "a rule that is taken away has changed nothing");
     assert!(whole == stopped_before(Some(10)), "and remembers across a stop what it has seen");
 }
+
+/// A first update that throws the weights far away leaves nothing finite for the second on the same attempts: what was before it is no longer there to be saved.
+#[test]
+fn a_later_update_of_a_step_that_is_not_finite_says_that_the_state_before_it_is_gone() {
+    let overlong_penalty = Some(OverlongPenalty { buffer: 12, factor: 1.0 });
+    let settings = GrpoSettings { num_iterations: 2, learning_rate: 1e38, overlong_penalty, ..settings() };
+    phase(&settings, RewardPreset::SimplerlZoo, |grpo, learner, sampler, _| {
+        let error = grpo.run(learner, sampler, None, &mut Trained::default()).unwrap_err();
+        let broken = error.downcast_ref::<Broken>().unwrap_or_else(|| panic!("{error:#}"));
+        assert_eq!((broken.step, learner.optimizer().steps()), (0, 1));
+        assert!(broken.to_string().contains("the state before the step is not saved (1 of its updates were made before"), "{broken}");
+        assert!(grpo.state.cursor::<serde_json::Value>().unwrap().is_none());
+    });
+}
