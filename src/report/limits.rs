@@ -69,11 +69,13 @@ fn above_the_teacher(report: &Report) -> Option<String> {
     let above = |row: &ComparisonRow| row.shown() == Some(Ordering::Greater);
     let found = tasks.iter().any(|task| ["sampled", "greedy"].iter().any(|metric| report.headline(task, metric).is_some_and(above)));
     let has = |method: &str| report.setup.student.as_ref().is_some_and(|student| student.phases.iter().any(|phase| phase.method == method));
-    let learnt = if has("kd") { "learnt its teacher's distributions" } else { "was trained on its teacher's checked traces" };
     let why = match (has("grpo"), has("kd")) {
-        (true, _) => format!("It {learnt} and then was reinforced on attempts of its own"),
-        (false, true) => format!("It {learnt}, on other text than the teacher is measured by"),
-        (false, false) => format!("It {learnt}, not on all of them"),
+        (true, true) => "It learnt its teacher's distributions and was then reinforced on attempts of its own",
+        (true, false) => "It was trained on its teacher's checked traces and then reinforced on attempts of its own",
+        (false, true) => {
+            "It learnt its teacher's distributions, and at which places is a choice that the teacher's own attempts are not the result of"
+        }
+        (false, false) => "It was trained on its teacher's checked traces, not on all of them",
     };
     found.then(|| format!("The student is above its teacher here. {why}; that students surpass teachers in general is not claimed."))
 }
