@@ -72,9 +72,7 @@ fn above_the_teacher(report: &Report) -> Option<String> {
     let why = match (has("grpo"), has("kd")) {
         (true, true) => "It learnt its teacher's distributions and was then reinforced on attempts of its own",
         (true, false) => "It was trained on its teacher's checked traces and then reinforced on attempts of its own",
-        (false, true) => {
-            "It learnt its teacher's distributions, and at which places is a choice that the teacher's own attempts are not the result of"
-        }
+        (false, true) => "It learnt its teacher's distributions on text that was checked or its own",
         (false, false) => "It was trained on its teacher's checked traces, not on all of them",
     };
     found.then(|| format!("The student is above its teacher here. {why}; that students surpass teachers in general is not claimed."))

@@ -405,9 +405,13 @@ impl Plan<'_> {
     fn sft(&self, sft: &Sft, model: &Model, config: Option<&Config>) -> Stage {
         let s = &sft.settings;
         let lora = model.lora.as_ref();
-        let longest = if model.max_length > 0 { model.max_length } else { self.recipe.sample.params.max_tokens };
+        let sampled = self.recipe.sample.params.max_tokens;
+        let limit = if model.max_length > 0 { model.max_length } else { sampled };
         let own = sft.own.as_ref().map(|own| own.max_tokens);
-        let longest = if sft.data.is_empty() { own.unwrap_or(longest) } else { longest.max(own.unwrap_or(0)) };
+        let own_at_most = own.unwrap_or(0);
+        // A row is at most as long as an attempt; a corpus from elsewhere may have longer ones.
+        let (longest, each) =
+            if sft.data.is_empty() { (own_at_most, own_at_most) } else { (limit.max(own_at_most), limit.min(sampled).max(own_at_most)) };
         let teacher = self.recipe.teacher.as_ref().filter(|_| s.kd.is_some()).and_then(config_of);
         let training = config.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), teacher.as_ref()));
         let cache = config.zip(own).map(|(config, own)| cache_bytes(config, self.recipe, own));
@@ -416,8 +420,7 @@ impl Plan<'_> {
         let length = if s.steps > 0 { format!("{} steps", thousands(s.steps)) } else { format!("{} epochs", s.epochs) };
         Stage {
             what: format!("{} on {}, {length}, {} sequences each", sft.method(), sft.sources(), s.batch_size),
-            // A sequence is at most as long as an attempt.
-            tokens: steps.map(|steps| steps * s.batch_size * own.map_or(0, |own| own).max(self.recipe.sample.params.max_tokens)),
+            tokens: steps.map(|steps| steps * s.batch_size * each),
             cache,
             memory: training.map(|t| config.zip(cache).map_or(t.total(), |(c, cache)| turns(c, cache, t))),
             training,
