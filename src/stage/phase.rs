@@ -225,7 +225,7 @@ impl Job<'_> {
             Some(there) => {
                 let is_same = (there.r, there.scale(), &there.targets) == (wanted.r, wanted.scale(), &wanted.targets);
                 super::run::config(if is_same {
-                    Ok(decoder)
+                    Ok(decoder.with_dropout(wanted.dropout))
                 } else {
                     Err(anyhow::anyhow!("{}.lora asks for {wanted:?}, but the adapter that is there has {there:?}", self.role))
                 })

@@ -98,6 +98,11 @@ fn an_adapter_is_trained_continued_evaluated_and_resumed_to_the_same_bytes() {
     place.distill("merge whole --out merged --force").ok();
     place.distill("merge whole").exits(78);
 
+    // An adapter from elsewhere is trained with the dropout that the recipe asks for.
+    place.distill("train-student lora.toml --run other --set student.model=\"whole/student/sft\" --set student.lora.dropout=0.25").ok();
+    let dropout = |folder: &str| place.json(&format!("{folder}/adapter_config.json"))["lora_dropout"].as_f64();
+    assert_eq!((dropout("whole/student/sft"), dropout("other/student/sft")), (Some(0.1), Some(0.25)));
+
     // A plan knows what it is an adapter of.
     let plan = place
         .distill("evaluate --student whole/student/sft --tasks arithmetic --limit 4 --max-tokens 24 --out p --plan --json")

@@ -76,6 +76,14 @@ impl Decoder {
         all
     }
 
+    /// Its adapter, if it has one, drops inputs at this rate where the model is trained.
+    pub fn with_dropout(mut self, rate: f64) -> Self {
+        if let Some(lora) = &mut self.lora {
+            Arc::make_mut(lora).dropout = rate;
+        }
+        self
+    }
+
     /// The same decoder as it is trained: with noise on its embeddings (0 is none), and dropping inputs of its adapter's additions at the adapter's rate, both
     /// drawn under `key`.
     pub(crate) fn perturbed(&self, noise: f32, key: Key) -> Self {
