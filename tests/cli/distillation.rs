@@ -100,7 +100,7 @@ fn a_student_learns_its_teachers_distributions_on_text_and_on_its_own_attempts()
     assert!(!place.path("cut/student/own/rollouts.journal").exists());
 
     // Another teacher is another training.
-    place.copy_model("run/teacher/base", "m2");
+    place.copy_model("run/student/base", "m2");
     let refused = place.distill("train-student r.toml --run run2 --set teacher.model=\"m2\"").exits(78);
     assert!(refused.stderr.contains("teacher.model"), "{refused:?}");
     let forced = place.distill("train-student r.toml --run run2 --set teacher.model=\"m2\" --force").ok();
@@ -122,14 +122,23 @@ fn distillation_that_cannot_be_is_a_problem_of_the_recipe() {
         .replace("[teacher]\nmodel = \"m\"\n", "");
     place.write("wrong.toml", wrong);
     place.distill("run wrong.toml").fails(expect![[r#"
+        78: error: wrong.toml has 6 problems:
+          student.phase[0].beta must be from 0 to 1, got 1.5
+          student.phase[0].loss_type: the divergence from the teacher is the loss; leave it out
+          student.phase[0].max_tokens: no attempts are asked for where lmbda is 0; leave it out
+          student.phase[1].data: lmbda is 1, so every sequence is an own attempt and there are no rows; leave it out
+          student.phase[1].steps is missing: where every sequence is an own attempt there are no epochs
+          student.phase "text" learns from [teacher], which is missing
     "#]]);
     let served = RECIPE.replace("model = \"m\"", "model = \"http://localhost:1/v1\"\nname = \"x\"");
     place.write("served.toml", served);
     place.distill("run served.toml").fails(expect![[r#"
+        78: error: served.toml: student.phase "text": a teacher behind a server gives text and no distributions; learn from its traces (method = "sft"), or name a folder or a Hub id
     "#]]);
     let own = RECIPE.replace("model = \"m\"", "model = \"m\"\n[[teacher.phase]]\nmethod = \"kd\"\ndata = \"cold-start\"");
     place.write("own.toml", own);
     place.distill("run own.toml").fails(expect![[r#"
+        78: error: own.toml: teacher.phase "kd" would learn from the teacher that it makes; distillation is for the student
     "#]]);
 }
 

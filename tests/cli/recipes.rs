@@ -172,7 +172,7 @@ fn one_mistake_is_one_error_in_plain_words() {
     check("layers = 2, ", "", "teacher.shape.layers is missing");
     check("layers = 2", "layers = 2, leyers = 2", "teacher.shape.leyers is not a key, did you mean layers?");
     check("data = \"cold-start\"", "data = 5", "teacher.phase[0].data must be text in quotes, got 5");
-    check("method = \"grpo\"", "method = \"grop\"", "teacher.phase[1].method must be sft or grpo, got \"grop\"");
+    check("method = \"grpo\"", "method = \"grop\"", "teacher.phase[1].method must be sft, kd or grpo, got \"grop\"");
     check("tasks = [\"arithmetic\"]", "tasks = \"arithmetic\"", "evaluate.tasks must be a list, got \"arithmetic\"");
     check("tasks = [\"arithmetic\"]", "task = [\"arithmetic\"]", "evaluate.task is not a key, did you mean tasks?");
     check("tasks = [\"arithmetic\"]", "tasks = [1]", "evaluate.tasks[0] must be text in quotes, got 1");
