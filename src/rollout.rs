@@ -81,7 +81,7 @@ pub enum Ask {
 }
 
 /// A judged attempt with its tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Judged {
     pub trace: Trace,
     pub prompt: Vec<u32>,

@@ -19,7 +19,7 @@ pub enum FinishReason {
 }
 
 /// Sampled tokens of one attempt, the prompt not included.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// Token ids, the end token included where the attempt ended with one.
     pub tokens: Vec<u32>,

@@ -32,6 +32,9 @@ const SMALLEST: [&str; 22] = [
     "execution.checkpoints=2",
 ];
 
+/// The teacher's attempts are sampled beside its updates.
+const AHEAD: &str = "teacher.phase[1].one_step_off_policy=true";
+
 /// What the tiny recipe has not: a phase that learns the teacher's distributions, on its own attempts and on text.
 const DISTILLATION: &str = r#"
 [[student.phase]]
@@ -129,21 +132,21 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let begin = std::time::Instant::now();
-    finish(&whole, &["--threads", "2"]);
+    finish(&whole, &["--threads", "2", "--set", AHEAD]);
     let all = begin.elapsed();
     // SIGKILL at twelve moments spread over a run, then once politely, then to the end on another number of threads.
     let mut kills = 0;
     for i in 1..=12u32 {
-        let child = distill(&killed, &["--threads", "2"]).spawn().unwrap();
+        let child = distill(&killed, &["--threads", "2", "--set", AHEAD]).spawn().unwrap();
         kills += u32::from(interrupt(child, all.mul_f64(0.01 + 0.01 * f64::from(i % 4)), "KILL").is_some());
     }
     // How long a run takes depends on what else the machine does, so the moments are early ones.
     assert!(kills >= 4, "only {kills} runs were killed before they ended");
-    let child = distill(&killed, &["--threads", "2"]).spawn().unwrap();
+    let child = distill(&killed, &["--threads", "2", "--set", AHEAD]).spawn().unwrap();
     if let Some(code) = interrupt(child, all.mul_f64(0.1), "TERM") {
         assert_eq!(code, 143, "a polite stop ends with its own exit code");
     }
-    finish(&killed, &["--threads", "1"]);
+    finish(&killed, &["--threads", "1", "--set", AHEAD]);
     assert_same(&whole, &killed);
 }
 

@@ -262,6 +262,7 @@ fn read_grpo(t: &mut Table) -> Grpo {
         kl_in: t.or("kl_in", KlPlacement::default()),
         use_bias_correction_kl: t.optional("use_bias_correction_kl").unwrap_or_default(),
         reference_reset: t.or("reference_reset", 0),
+        one_step_off_policy: t.optional("one_step_off_policy").unwrap_or_default(),
         dynamic_sampling: t.or("dynamic_sampling", 0),
         mask_truncated: t.or("mask_truncated", false),
         overlong_penalty: t.optional::<OverlongPenalty>("overlong_penalty"),
@@ -301,6 +302,12 @@ fn read_grpo(t: &mut Table) -> Grpo {
     }
     if s.reference_reset > 0 && s.beta == 0.0 {
         t.problem(format!("{}: there is no reference to reset where beta is 0", t.path("reference_reset")));
+    }
+    if s.one_step_off_policy && s.dynamic_sampling > 0 {
+        t.problem(format!(
+            "{}: dynamic sampling asks again by what was sampled, and what is sampled ahead is known too late for that; leave one of the two out",
+            t.path("one_step_off_policy")
+        ));
     }
     if s.dynamic_sampling > 0 && s.num_generations < 2 {
         t.problem(format!("{}: a group of one attempt is all right or all wrong, so all would be thrown away", t.path("dynamic_sampling")));

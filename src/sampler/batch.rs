@@ -91,6 +91,12 @@ impl LocalSampler {
         }
     }
 
+    /// From now on samples from this model, which nobody trains; `new` followed one that may be.
+    pub fn fix(&mut self, decoder: Decoder) -> Result<()> {
+        self.model = Model::Fixed(Arc::new(decoder.for_sampling()?));
+        Ok(())
+    }
+
     /// Caches for a run; those of the run before are taken again where they are still there.
     fn take_caches(&mut self) -> Result<()> {
         if self.caches.is_empty() {

@@ -378,7 +378,11 @@ impl Plan<'_> {
             what: format!("grpo, {} steps of {attempts} attempts{}", s.steps, on_ladder(s)),
             tokens: Some(tokens),
             cache,
-            memory: config.zip(cache).zip(training).map(|((c, cache), t)| turns(c, cache, t)),
+            memory: config.zip(cache).zip(training).map(|((c, cache), t)| match s.one_step_off_policy {
+                // A copy of the weights is laid out and sampled from meanwhile.
+                true => t.total() + sampling_bytes(c) + cache,
+                false => turns(c, cache, t),
+            }),
             training,
             per_token: 8.0,
             disk: training_disk(config, lora, tokens, self.recipe.execution.checkpoints + usize::from(s.collapse.is_some())),

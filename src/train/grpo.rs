@@ -5,6 +5,7 @@
 //! log-probabilities: the ratio is 1 by definition. With several, the trainer computes the old ones itself before the first; the sampler's serve
 //! only to measure how far the two disagree.
 
+mod ahead;
 mod collapse;
 mod ladder;
 mod record;
@@ -27,6 +28,7 @@ use crate::key::Key;
 use crate::model::Decoder;
 use crate::rollout::{Judged, Rollout};
 use crate::sampler::{LocalSampler, Sampler, SamplingParams};
+use ahead::Ahead;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use collapse::Rewards;
@@ -83,6 +85,10 @@ pub struct GrpoSettings {
     pub use_bias_correction_kl: bool,
     /// The reference becomes the current policy every so many steps; 0 never.
     pub reference_reset: usize,
+    /// The attempts of the next step are sampled while this step's update is computed: from the policy before it, whose log-probabilities are the old ones of their
+    /// ratio. Off, sampling and training take turns.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub one_step_off_policy: bool,
     /// Groups of which all attempts are right, or none is, are replaced by groups of new problems, in at most so many further rounds ("DAPO"); 0 keeps them.
     pub dynamic_sampling: usize,
     /// Attempts that did not end by themselves have no loss.
@@ -123,10 +129,13 @@ impl GrpoSettings {
 }
 
 /// What is to be resumed: the next step, how many problems have been asked, and what the rule for a collapse has to remember.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Cursor {
     step: usize,
     asked: u64,
+    /// The attempts of the next step, where they were sampled ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ahead: Option<Ahead>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rewards: Option<Rewards>,
 }
@@ -140,6 +149,8 @@ pub struct Batch {
     pub advantages: Vec<f64>,
     /// Attempts that dynamic sampling threw away: judged and paid, never trained on.
     pub wasted: Vec<Judged>,
+    /// Whether it was sampled from the policy before the last update.
+    pub is_behind: bool,
 }
 
 /// A GRPO phase.
@@ -239,9 +250,17 @@ impl Grpo<'_> {
             let before = cursor.clone();
             let on_ladder = (!settings.context_ladder.is_empty()).then(|| self.max_tokens(cursor.step));
             let mut record = StepRecord { step: cursor.step, max_tokens: on_ladder, ..StepRecord::default() };
-            let mut batch = self.sample(sampler, &mut cursor, &mut record)?;
+            let mut batch = match cursor.ahead.take() {
+                Some(ahead) => ahead.batch(settings.num_generations, &mut record),
+                None => self.sample(sampler, &mut cursor, &mut record)?,
+            };
             let updates = learner.optimizer().steps();
-            self.learn(learner, reference.as_ref(), &mut batch, &mut record, observer).map_err(|error| {
+            let learnt = if settings.one_step_off_policy && cursor.step + 1 < settings.steps {
+                self.learn_and_sample(learner, sampler, reference.as_ref(), &mut batch, (&mut cursor, &mut record), observer)
+            } else {
+                self.learn(learner, reference.as_ref(), &mut batch, &mut record, observer)
+            };
+            learnt.map_err(|error| {
                 Broken::of(
                     error,
                     cursor.step,

@@ -42,6 +42,7 @@ fn settings() -> GrpoSettings {
         kl: KlEstimator::K3,
         kl_in: KlPlacement::Loss,
         use_bias_correction_kl: false,
+        one_step_off_policy: false,
         reference_reset: 0,
         dynamic_sampling: 0,
         mask_truncated: false,
@@ -60,8 +61,8 @@ struct Trained {
 
 impl Observer for Trained {
     fn attempts(&mut self, _: usize, batch: &Batch) -> Result<()> {
-        let Batch { judged, advantages, wasted } = batch;
-        self.batches.push(Batch { judged: judged.clone(), advantages: advantages.clone(), wasted: wasted.clone() });
+        let Batch { judged, advantages, wasted, is_behind } = batch;
+        self.batches.push(Batch { judged: judged.clone(), advantages: advantages.clone(), wasted: wasted.clone(), is_behind: *is_behind });
         Ok(())
     }
 
@@ -279,7 +280,7 @@ fn truncated_attempts_are_masked_and_nothing_else_is() {
     let (kept, cut): (Vec<&Judged>, Vec<&Judged>) = batch.judged.iter().partition(|j| ended(j));
     assert!(!kept.is_empty() && !cut.is_empty(), "{} of 12 were cut", cut.len());
     let advantages = batch.judged.iter().zip(&batch.advantages).map(|(j, a)| if ended(j) { *a } else { 0.0 }).collect();
-    let without = Batch { judged: batch.judged.clone(), advantages, wasted: Vec::new() };
+    let without = Batch { judged: batch.judged.clone(), advantages, ..Batch::default() };
     assert!(without.advantages != batch.advantages && without.advantages.iter().any(|a| *a != 0.0), "{:?}", batch.advantages);
     let tokens = |judged: &[&Judged]| judged.iter().map(|j| j.completion.tokens.len()).sum::<usize>() as f32;
     for (loss_type, scale) in [(LossType::Grpo, 1.0), (LossType::Dapo, 1.0 + tokens(&cut) / tokens(&kept))] {
@@ -307,7 +308,7 @@ fn each_part_of_a_batch_is_an_update_of_its_own() {
     let batch = |range: std::ops::Range<usize>, advantages: &[f64]| Batch {
         judged: judged[range.clone()].to_vec(),
         advantages: advantages[range].to_vec(),
-        wasted: Vec::new(),
+        ..Batch::default()
     };
     let halves = GrpoSettings { steps_per_generation: 2, ..settings.clone() };
     for range in [0..6, 6..12] {
@@ -340,7 +341,7 @@ fn seeds_are_the_derivatives_of_the_reported_loss() {
     let (lp, old, reference, entropy) = (random(0.3, -2.0), random(0.3, -2.0), random(0.3, -2.0), random(0.1, 1.0));
     let kl: Vec<f32> = random(0.1, 0.5);
     let advantages: Vec<f64> = (0..attempts.len()).map(|i| (i as f64 - 5.3) * 0.4).collect();
-    let batch = Batch { judged: attempts, advantages, wasted: Vec::new() };
+    let batch = Batch { judged: attempts, advantages, ..Batch::default() };
     for loss_type in [LossType::Grpo, LossType::Dapo, LossType::Bnpo, LossType::DrGrpo] {
         for kl_kind in [KlEstimator::K1, KlEstimator::Abs, KlEstimator::K2, KlEstimator::K3, KlEstimator::Full] {
             let settings = GrpoSettings { loss_type, kl: kl_kind, beta: 0.3, epsilon: 0.4, epsilon_high: 0.6, ..settings() };
@@ -406,7 +407,7 @@ fn losses_and_gradients_are_those_of_trl() {
         Judged { prompt, completion: crate::trace::Completion { tokens, logprobs, ..like.completion.clone() }, ..like.clone() }
     });
     let advantages = serde_json::from_value(golden["advantages"].clone()).unwrap();
-    let batch = Batch { judged: judged.collect(), advantages, wasted: Vec::new() };
+    let batch = Batch { judged: judged.collect(), advantages, ..Batch::default() };
     let f = |value: &serde_json::Value| value.as_f64().unwrap();
     let rollout = Rollout {
         text: None,

@@ -31,8 +31,12 @@ impl Grpo<'_> {
         let policy = learner.decoder().clone();
         let parts = self.parts(batch, &chosen);
         let iterations = settings.num_iterations.max(1);
-        // With one update the ratio is 1, whatever the old ones are.
-        let old = if iterations * parts.len() > 1 { Some(learner.values(&policy, &examples, temperature)?.logprobs) } else { None };
+        // With one update the ratio is 1, whatever the old ones are. A policy that is gone left those that it sampled with.
+        let old = match batch.is_behind {
+            true => Some(chosen.iter().flat_map(|i| batch.judged[*i].completion.logprobs.iter().copied()).collect()),
+            false if iterations * parts.len() > 1 => Some(learner.values(&policy, &examples, temperature)?.logprobs),
+            false => None,
+        };
         let sampled_kl = in_loss.filter(|_| settings.kl != KlEstimator::Full);
         let reference_logprobs = sampled_kl.map(|r| learner.values(r, &examples, temperature)).transpose()?.map(|v| v.logprobs);
         let full = in_loss.filter(|_| settings.kl == KlEstimator::Full).map(|model| Against { model, divergence: Divergence::Reverse });
@@ -78,8 +82,9 @@ impl Grpo<'_> {
         record.entropy = Some(tally.entropy / n);
         record.kl = record.kl.or_else(|| in_loss.map(|_| tally.kl / n));
         record.loss = Some(tally.loss / parts.len() as f64);
-        record.mismatch_mean = Some(tally.mismatch / n);
-        record.mismatch_max = Some(tally.mismatch_max);
+        // Of a batch that is behind there is nothing of the same policy to hold it against.
+        record.mismatch_mean = (!batch.is_behind).then_some(tally.mismatch / n);
+        record.mismatch_max = (!batch.is_behind).then_some(tally.mismatch_max);
         record.clip_low = Some(tally.clip_low as f64 / (n * iterations as f64));
         record.clip_high = Some(tally.clip_high as f64 / (n * iterations as f64));
         record.trained_per_second = Some(n * iterations as f64 / begin.elapsed().as_secs_f64());
@@ -106,6 +111,8 @@ impl Grpo<'_> {
         let n = differences.len() as f64;
         if !differences.is_empty() {
             record.entropy = Some(values.entropy.iter().map(|e| f64::from(*e)).sum::<f64>() / n);
+        }
+        if !differences.is_empty() && !batch.is_behind {
             record.mismatch_mean = Some(differences.iter().sum::<f64>() / n);
             record.mismatch_max = differences.into_iter().reduce(f64::max);
         }

@@ -249,6 +249,56 @@ fn a_collapse_ends_the_phase_again_and_again_until_the_rule_is_another() {
     assert!(whole == stopped_before(Some(10)), "and remembers across a stop what it has seen");
 }
 
+/// What is sampled while an update is computed is from the policy before it; killed and resumed, such a phase is the same one.
+#[test]
+fn one_step_off_policy_each_batch_is_from_the_policy_before_the_last_update() {
+    let overlong_penalty = Some(OverlongPenalty { buffer: 12, factor: 1.0 });
+    let ahead = GrpoSettings { overlong_penalty, one_step_off_policy: true, ..settings() };
+    let still = GrpoSettings { learning_rate: 1e-30, one_step_off_policy: false, ..ahead.clone() };
+    let tokens = |trained: &Trained, step: usize| -> Vec<Vec<u32>> {
+        trained.batches[step].judged.iter().map(|judged| judged.completion.tokens.clone()).collect()
+    };
+    let (moving, fixed) = (train(&ahead, RewardPreset::SimplerlZoo), train(&still, RewardPreset::SimplerlZoo));
+    for step in 0..2 {
+        assert_eq!(tokens(&moving, step), tokens(&fixed, step), "step {step} was sampled from the first policy");
+    }
+    assert_ne!(tokens(&moving, 2), tokens(&fixed, 2), "and the next one from the policy after one update");
+    assert!(moving.records[0].mismatch_max.is_some_and(|most| most < 1e-4));
+    let behind = &moving.records[1..];
+    assert!(behind.iter().all(|record| record.mismatch_max.is_none() && record.grad_norm.is_some()), "{behind:?}");
+    assert_eq!(moving.batches.iter().map(|batch| batch.is_behind).collect::<Vec<_>>(), [false, true, true, true]);
+
+    let whole = phase(&ahead, RewardPreset::SimplerlZoo, |grpo, learner, sampler, _| {
+        assert!(grpo.run(learner, sampler, None, &mut Trained::default()).unwrap());
+        weights(learner)
+    });
+    let resumed = phase(&ahead, RewardPreset::SimplerlZoo, |grpo, learner, sampler, start| {
+        let mut stop = StopAfter { step: 1, trained: Trained::default() };
+        assert!(!grpo.run(learner, sampler, None, &mut stop).unwrap());
+        let (mut learner, mut sampler) = anew(grpo, start);
+        assert!(grpo.run(&mut learner, &mut sampler, None, &mut Trained::default()).unwrap());
+        weights(&learner)
+    });
+    assert!(whole == resumed);
+}
+
+/// Breaks off after a step.
+struct StopAfter {
+    step: usize,
+    trained: Trained,
+}
+
+impl Observer for StopAfter {
+    fn attempts(&mut self, step: usize, batch: &Batch) -> Result<()> {
+        self.trained.attempts(step, batch)
+    }
+
+    fn record(&mut self, record: &StepRecord) -> Result<ControlFlow<()>> {
+        let _ = self.trained.record(record)?;
+        Ok(if record.step == self.step { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
 /// A first update that throws the weights far away leaves nothing finite for the second on the same attempts: what was before it is no longer there to be saved.
 #[test]
 fn a_later_update_of_a_step_that_is_not_finite_says_that_the_state_before_it_is_gone() {
