@@ -11,7 +11,7 @@ use crate::sampler::{LocalSampler, Sampler};
 use crate::train::advantage::has_spread;
 use crate::train::groups::groups;
 use crate::train::learner::Learner;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -49,17 +49,19 @@ impl Grpo<'_> {
         let problems = (cursor.asked..).take(count).map(|n| (self.problem)(n)).collect::<Result<_>>()?;
         let rollout = self.rollout_at(next);
         sampler.fix(learner.decoder().snapshot()?)?;
-        let (learnt, sampled) = std::thread::scope(|scope| {
-            let sampling = scope.spawn(|| {
+        let mut sampled = None;
+        // Not on a thread of its own: this is one of the pool's, and while it waited for another it would do nothing of what that one waits for.
+        let learnt = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| {
                 let (begin, before) = (Instant::now(), sampler.usage().sampled);
-                let groups = groups(&rollout, sampler, key, problems, attempts, &mut Default::default())?;
-                Ok::<_, anyhow::Error>((groups, (sampler.usage().sampled - before) as f64 / begin.elapsed().as_secs_f64()))
+                let groups = groups(&rollout, sampler, key, problems, attempts, &mut Default::default());
+                sampled = Some((groups, (sampler.usage().sampled - before) as f64 / begin.elapsed().as_secs_f64()));
             });
-            let learnt = self.learn(learner, reference, batch, record, observer);
-            (learnt, sampling.join().unwrap_or_else(|_| Err(anyhow!("sampling ahead has panicked"))))
+            self.learn(learner, reference, batch, record, observer)
         });
         learnt?;
-        let (mut groups, sampled_per_second) = sampled?;
+        let (groups, sampled_per_second) = sampled.context("the scope ends when all in it has ended")?;
+        let mut groups = groups?;
         self.ask(next, &mut groups)?;
         groups.iter_mut().flatten().for_each(|judged| self.pay(next, judged));
         cursor.asked += count as u64;
