@@ -303,6 +303,12 @@ fn read_grpo(t: &mut Table) -> Grpo {
     if s.reference_reset > 0 && s.beta == 0.0 {
         t.problem(format!("{}: there is no reference to reset where beta is 0", t.path("reference_reset")));
     }
+    if s.one_step_off_policy && s.beta > 0.0 && s.kl_in == KlPlacement::Reward {
+        t.problem(format!(
+            "{}: the KL in the reward would be that of another policy than sampled; take kl_in = \"loss\"",
+            t.path("one_step_off_policy")
+        ));
+    }
     if s.one_step_off_policy && s.dynamic_sampling > 0 {
         t.problem(format!(
             "{}: dynamic sampling asks again by what was sampled, and what is sampled ahead is known too late for that; leave one of the two out",

@@ -91,9 +91,11 @@ impl LocalSampler {
         }
     }
 
-    /// From now on samples from this model, which nobody trains; `new` followed one that may be.
-    pub fn fix(&mut self, decoder: Decoder) -> Result<()> {
-        self.model = Model::Fixed(Arc::new(decoder.for_sampling()?));
+    /// From now on samples from this model as it is now, whatever is trained meanwhile; `new` follows its steps.
+    pub fn fix(&mut self, decoder: &Decoder) -> Result<()> {
+        // The copy that was sampled from before goes first.
+        self.model = Model::Following(decoder.frozen()?);
+        self.model = Model::Fixed(Arc::new(decoder.snapshot()?.for_sampling()?));
         Ok(())
     }
 

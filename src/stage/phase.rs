@@ -1,7 +1,7 @@
 //! The training phases of teacher and student, and the controls: each reads a model and its data, and leaves a model folder.
 //!
 //! A phase's folder holds the model as `transformers` loads it, `metrics.jsonl`, `probes.jsonl` (a few held-out problems, answered greedily as
-//! training goes on), `rollouts/` for GRPO, `checkpoints/` and `best/` where they are asked for, and while it runs one resumable `state/`.
+//! training goes on), `rollouts/` where the model is asked for attempts, `checkpoints/` and `best/` where they are asked for, and while it runs one resumable `state/`.
 
 mod asking;
 mod checkpoints;
@@ -177,7 +177,15 @@ impl Job<'_> {
             recompute: recompute.unwrap_or(!config.is_small()),
             beside,
         };
-        let available = super::doctor::free_memory().unwrap_or(usize::MAX);
+        // The teacher is there already. A policy that is sampled from beside the update, and its cache, are not yet.
+        let there = teacher.map_or(0, |teacher| size_of::<f32>() * teacher.parameters());
+        let meanwhile = match &self.phase.method {
+            Method::Grpo(grpo) if grpo.settings.one_step_off_policy => {
+                super::plan::sampling_bytes(config) + super::plan::cache_bytes(config, &self.run.recipe, grpo.max_tokens)
+            }
+            _ => 0,
+        };
+        let available = super::doctor::free_memory().map_or(usize::MAX, |free| (free + there).saturating_sub(meanwhile));
         // With bnpo the size of a micro-batch has a meaning.
         let tokens = if is_bnpo { wanted } else { setup.fitted(available, LEAST_TOKENS.min(wanted)) };
         if tokens < wanted {
@@ -309,7 +317,7 @@ impl Job<'_> {
         let corpora = examples::Corpora { run: self.run, stage: &self.stage, corpus: self.corpus, limit };
         let Rows { examples, parts, held_out, counts: corpora } = corpora.read(phase, text)?;
         if let Some(taught) = &taught {
-            taught.check_lengths(&[&examples[..], &held_out[..]].concat())?;
+            taught.check_lengths(&examples)?;
         }
         let asking = taught.as_ref().and_then(|taught| taught.asking.as_ref());
         let problem = |n| asking.context("a phase without own attempts asks for one")?.problems.endless(n);
@@ -338,7 +346,7 @@ impl Job<'_> {
         let load_best = phase.settings.held_out.is_some_and(|held_out| held_out.load_best);
         let precision = if load_best { Precision::F32 } else { Precision::Bf16 };
         let checkpoints = Checkpoints::open(self, text, (steps, save_steps), resume)?;
-        let rollouts = asking.map(|_| Rollouts::open(self.run, &self.stage, resume)).transpose()?;
+        let rollouts = asking.map(|_| Rollouts::open(self.run, &self.stage, resume, |step| phase.settings.samples_at(step))).transpose()?;
         let mut observer = Follow { job: self, text, watch, precision, checkpoints, rollouts };
         let ended = sft.run(learner, &mut observer);
         observer.watch.bar.finish_and_clear();
@@ -390,7 +398,7 @@ impl Job<'_> {
         }
         let watch = Watch::open(self, learner, text, (phase.settings.steps, save_steps), resume)?;
         let checkpoints = Checkpoints::open(self, text, (phase.settings.steps, save_steps), resume)?;
-        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume)?, checkpoints };
+        let mut keeper = Keeper { watch, rollouts: Rollouts::open(self.run, &self.stage, resume, |_| true)?, checkpoints };
         let ended = grpo.run(learner, &mut sampler, reference, &mut keeper);
         keeper.watch.bar.finish_and_clear();
         let complete = ended.map_err(|error| given_up::explained(self, error))?;

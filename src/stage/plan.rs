@@ -418,6 +418,8 @@ impl Plan<'_> {
             if sft.data.is_empty() { (own_at_most, own_at_most) } else { (limit.max(own_at_most), limit.min(sampled).max(own_at_most)) };
         let teacher = self.recipe.teacher.as_ref().filter(|_| s.kd.is_some()).and_then(config_of);
         let training = config.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), teacher.as_ref()));
+        // What the teacher's forward pass takes, in parameters of the student.
+        let beside = teacher.as_ref().zip(config).map_or(0.0, |(teacher, own)| teacher.parameters() as f64 / own.parameters() as f64);
         let cache = config.zip(own).map(|(config, own)| cache_bytes(config, self.recipe, own));
         let steps = if s.steps > 0 { Some(s.steps) } else { self.rows(sft).map(|n| s.steps_for(n)) };
         let own_tokens = own.zip(s.kd).zip(steps).map_or(0, |((own, kd), steps)| kd.own_before(steps, s.batch_size) * own);
@@ -428,7 +430,7 @@ impl Plan<'_> {
             cache,
             memory: training.map(|t| config.zip(cache).map_or(t.total(), |(c, cache)| turns(c, cache, t))),
             training,
-            per_token: if own.is_some() { 8.0 } else { 6.0 },
+            per_token: 6.0 + 2.0 * s.kd.map_or(0.0, |kd| kd.lmbda) + 2.0 * beside,
             disk: training_disk(config, lora, own_tokens, self.recipe.execution.checkpoints),
             ..Stage::default()
         }
@@ -469,13 +471,13 @@ fn training_disk(config: Option<&Config>, lora: Option<&LoraSettings>, tokens: u
 }
 
 /// Bytes of the weights in sampling: tied embeddings are there as a table and laid out for products. (In GRPO a copy of all takes the place of the gradient.)
-fn sampling_bytes(config: &Config) -> usize {
+pub(super) fn sampling_bytes(config: &Config) -> usize {
     let twice = if config.tie_embeddings { config.vocab_size * config.hidden_size } else { 0 };
     (config.parameters() + twice) * size_of::<f32>()
 }
 
 /// Bytes of a sampler's cache.
-fn cache_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
+pub(super) fn cache_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
     let room = (max_tokens + 256).min(config.max_positions);
     KvCache::bytes(config, recipe.execution.slots, room)
 }

@@ -3,7 +3,7 @@
 //! Differs from "DeepSeekMath" in what its successors found: the KL term is optional and off where `beta` is 0, groups without spread are
 //! not computed (they still count in the denominators), and the loss can be aggregated as DAPO or Dr. GRPO do. One update per batch needs no old
 //! log-probabilities: the ratio is 1 by definition. With several, the trainer computes the old ones itself before the first; the sampler's serve
-//! only to measure how far the two disagree.
+//! to measure how far the two disagree, and are the old ones only of what was sampled ahead (`ahead.rs`), whose policy is gone.
 
 mod ahead;
 mod collapse;

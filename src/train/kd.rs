@@ -56,8 +56,20 @@ pub struct Own<'a> {
 
 impl Kd<'_> {
     pub(super) fn loss(&self) -> Loss<'_> {
-        let divergence = Divergence::of_beta(self.settings.beta);
-        Loss::Teacher { against: Against { model: &self.teacher, divergence }, temperature: self.settings.temperature }
+        Loss::Teacher { against: self.against(), temperature: self.settings.temperature }
+    }
+
+    pub(super) fn against(&self) -> Against<'_> {
+        Against { model: &self.teacher, divergence: Divergence::of_beta(self.settings.beta) }
+    }
+
+    /// Training rows of attempts. One without a token teaches nothing, and one ends before an id that the teacher has no row for, which stands for no token.
+    pub(super) fn rows(&self, attempts: &[Judged]) -> Vec<Example> {
+        let ids = self.teacher.config().vocab_size;
+        let mut rows = examples(attempts.iter());
+        rows.iter_mut().for_each(|row| cut_before_unknown(row, ids));
+        rows.retain(|row| row.targets() > 0);
+        rows
     }
 }
 
@@ -79,9 +91,10 @@ impl Own<'_> {
     }
 }
 
-/// Training rows of attempts; one without a token teaches nothing.
-pub(super) fn rows(attempts: &[Judged]) -> Vec<Example> {
-    examples(attempts.iter())
+/// Ends a row before the first of its targets that is none of the first `ids`.
+fn cut_before_unknown(row: &mut Example, ids: usize) {
+    let unknown = row.tokens[row.completion..].iter().position(|id| *id as usize >= ids);
+    row.tokens.truncate(unknown.map_or(row.tokens.len(), |place| row.completion + place));
 }
 
 /// What a step's own attempts are like.
@@ -131,6 +144,18 @@ impl From<SftLoss> for Loss<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_ends_before_an_id_that_the_teacher_has_not() {
+        let cut = |tokens: &[u32]| {
+            let mut row = Example { tokens: tokens.to_vec(), completion: 2 };
+            cut_before_unknown(&mut row, 10);
+            row.tokens
+        };
+        assert_eq!(cut(&[1, 2, 9, 10, 3]), [1, 2, 9]);
+        assert_eq!(cut(&[1, 2, 10]), [1, 2]);
+        assert_eq!(cut(&[1, 2, 9]), [1, 2, 9]);
+    }
 
     #[test]
     fn the_share_of_own_attempts_is_kept_over_the_steps() {

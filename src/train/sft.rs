@@ -4,7 +4,7 @@
 //! the loss is the mean over the tokens of the whole batch, however it is cut into micro-batches.
 
 use super::finite::Broken;
-use super::kd::{self, Kd, KdSettings, Loss, Own, OwnRecord};
+use super::kd::{Kd, KdSettings, Loss, Own, OwnRecord};
 use super::learner::{Example, Learner, Seeds};
 use super::mixture::{Order, Part, epoch_rows};
 use super::optimizer::{AdamWSettings, Optim};
@@ -98,12 +98,18 @@ impl SftSettings {
     /// Optimiser steps, where an epoch takes so many examples.
     pub fn steps_for(&self, examples: usize) -> usize {
         let rows = self.batch_size as f64 * (1.0 - self.kd.map_or(0.0, |kd| kd.lmbda));
-        if self.steps > 0 { self.steps } else { (self.epochs * examples as f64 / rows).ceil() as usize }
+        // What 1 less a share is just off by must not make another step.
+        if self.steps > 0 { self.steps } else { (self.epochs * examples as f64 / rows - 1e-9).ceil() as usize }
     }
 
     /// How many sequences of the first `steps` steps are own attempts; all others are examples.
     fn own_before(&self, steps: usize) -> usize {
         self.kd.map_or(0, |kd| kd.own_before(steps, self.batch_size))
+    }
+
+    /// Whether a step has own attempts.
+    pub fn samples_at(&self, step: usize) -> bool {
+        self.own_before(step + 1) > self.own_before(step)
     }
 
     pub fn optimizer(&self) -> AdamWSettings {
@@ -228,10 +234,11 @@ impl Sft<'_> {
             let rows = step * self.settings.batch_size - own_before..next * self.settings.batch_size - own_after;
             let mut batch: Vec<Example> = rows.map(|i| self.examples[order.at(i)].clone()).collect();
             let mut own = None;
-            if let Some(from) = self.kd.as_ref().and_then(|kd| kd.own.as_ref()).filter(|_| own_after > own_before) {
+            let sampling = self.kd.as_ref().filter(|_| own_after > own_before);
+            if let Some((kd, from)) = sampling.and_then(|kd| Some((kd, kd.own.as_ref()?))) {
                 let (attempts, record) = from.attempts(step, own_before..own_after)?;
                 observer.attempts(step, &attempts)?;
-                batch.extend(kd::rows(&attempts));
+                batch.extend(kd.rows(&attempts));
                 own = Some(record);
             }
             let loss = self.kd.as_ref().map_or(Loss::Text(self.settings.loss_type), Kd::loss);
@@ -270,17 +277,14 @@ impl Sft<'_> {
 
     /// The longest micro-batch that the phase can have; its tokens.
     fn rehearse(&self, learner: &mut Learner) -> Result<usize> {
-        let against = self.kd.as_ref().map(|kd| match kd.loss() {
-            Loss::Teacher { against, .. } => Some(against),
-            Loss::Text(_) => None,
-        });
+        let against = self.kd.as_ref().map(Kd::against);
         let longest = self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         match self.kd.as_ref().and_then(|kd| kd.own.as_ref()).map(Own::longest).filter(|own| own.tokens.len() > longest) {
             Some(own) => {
                 let copies = (learner.micro_batch_tokens() / own.tokens.len()).clamp(1, self.settings.batch_size);
-                learner.rehearse(&vec![own; copies], against.flatten())
+                learner.rehearse(&vec![own; copies], against)
             }
-            None => learner.rehearse(self.examples, against.flatten()),
+            None => learner.rehearse(self.examples, against),
         }
     }
 

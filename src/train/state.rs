@@ -1,7 +1,7 @@
 //! The one resumable state of a training phase: weights, moments, and a cursor that says what comes next.
 //!
 //! A state is a folder, published whole; two exist only while a new one takes the old one's place. Since every draw is keyed by the step, the
-//! cursor is a few numbers and no generator's state.
+//! cursor is a few numbers and no generator's state; what was sampled ahead of the next step is in it too.
 
 use super::optimizer::AdamW;
 use crate::publish;

@@ -99,6 +99,17 @@ fn a_student_learns_its_teachers_distributions_on_text_and_on_its_own_attempts()
     }
     assert!(!place.path("cut/student/own/rollouts.journal").exists());
 
+    // A step without own attempts is not one whose attempts are lost.
+    let every_other = "--set student.phase[1].lmbda=0.5 --set student.phase[1].batch_size=1 --set student.phase[1].steps=60 --set student.phase[1].data=\"cold-start\"";
+    place.distill(&format!("train-student r.toml --run half {every_other}")).ok();
+    let ready = place.path("part/student/own/state/cursor.json");
+    place.stopped(&format!("train-student r.toml --run part {every_other}"), || ready.exists()).exits(143);
+    let resumed = place.distill(&format!("train-student r.toml --run part {every_other}")).ok();
+    assert!(!resumed.stderr.contains("damaged"), "{resumed:?}");
+    let counts = |run: &str| place.json(&format!("{run}/student/own/DONE"))["counts"].clone();
+    assert_eq!((counts("half")["attempts"].as_u64(), counts("half")["examples"].as_u64()), (Some(30), Some(60)));
+    assert_eq!(counts("half"), counts("part"));
+
     // Another teacher is another training.
     place.copy_model("run/student/base", "m2");
     let refused = place.distill("train-student r.toml --run run2 --set teacher.model=\"m2\"").exits(78);

@@ -7,6 +7,7 @@ use super::model::Patient;
 use super::recipe::{failed, or_failed};
 use crate::model::Config;
 use crate::model::text::Text;
+use crate::recipe::Method;
 use crate::report::text::thousands;
 use anyhow::{Context, Result};
 
@@ -44,12 +45,20 @@ fn beside(patient: &Patient, text: &Text, config: &Config) -> Result<Vec<Finding
     }
     let positions = theirs.decoder.config().max_positions;
     let limit = if patient.model.max_length == 0 { config.max_positions } else { patient.model.max_length };
-    if limit > positions {
-        all.push(Finding::warning(
-            "teacher",
-            format!("the teacher has {} positions, and the student learns from up to {} tokens", thousands(positions), thousands(limit)),
-            format!("set student.max_length to {positions} at most, where rows or attempts are longer"),
-        ));
+    let taught = || {
+        patient.model.phases.iter().filter_map(|phase| match &phase.method {
+            Method::Sft(sft) if phase.is_taught() => Some(sft),
+            _ => None,
+        })
+    };
+    let attempts = taught().filter_map(|sft| Some(sft.own.as_ref()?.max_tokens)).max().unwrap_or(0);
+    if attempts >= positions {
+        let says = format!("the teacher has {} positions, and own attempts may have {} tokens", thousands(positions), thousands(attempts));
+        all.push(Finding::fault("teacher", says, format!("set the phase's max_tokens below {positions}, with room for the prompt")));
+    }
+    if limit > positions && taught().any(|sft| !sft.data.is_empty()) {
+        let says = format!("the teacher has {} positions, and rows may have {} tokens", thousands(positions), thousands(limit));
+        all.push(Finding::warning("teacher", says, format!("set student.max_length to {positions} at most, if rows are longer")));
     }
     Ok(all)
 }

@@ -29,8 +29,8 @@ pub(super) struct Rollouts {
 impl Rollouts {
     pub(super) const JOURNAL: &str = "rollouts.journal";
 
-    /// Opens the journal and drops what belongs to steps that will be taken again.
-    pub(super) fn open(run: &Run, stage: &str, resume: usize) -> Result<Self> {
+    /// Opens the journal and drops what belongs to steps that will be taken again; `samples` says at which steps there are attempts.
+    pub(super) fn open(run: &Run, stage: &str, resume: usize, samples: impl Fn(usize) -> bool) -> Result<Self> {
         let folder = run.folder(stage);
         let (mut places, mut cut, mut steps) = (Vec::new(), None, BTreeSet::new());
         let (mut journal, recovered) = Journal::open(folder.join(Self::JOURNAL), |entry: Entry, place| {
@@ -46,7 +46,7 @@ impl Rollouts {
         if let Some(place) = cut {
             journal.cut_from(place)?;
         }
-        let missing: Vec<usize> = (0..resume).filter(|step| !steps.contains(step)).collect();
+        let missing: Vec<usize> = (0..resume).filter(|step| samples(*step) && !steps.contains(step)).collect();
         if !missing.is_empty() || !recovered.damaged.is_empty() {
             run.ui.say(&format!(
                 "{stage}: the attempts stored before step {resume} are damaged ({} damaged ranges, {} steps without any): training goes on, and DONE will name these steps",

@@ -48,7 +48,7 @@ impl Grpo<'_> {
         let key = self.key.name("attempts").number(next as u64).number(cursor.asked);
         let problems = (cursor.asked..).take(count).map(|n| (self.problem)(n)).collect::<Result<_>>()?;
         let rollout = self.rollout_at(next);
-        sampler.fix(learner.decoder().snapshot()?)?;
+        sampler.fix(learner.decoder())?;
         let mut sampled = None;
         // Not on a thread of its own: this is one of the pool's, and while it waited for another it would do nothing of what that one waits for.
         let learnt = rayon::in_place_scope(|scope| {
