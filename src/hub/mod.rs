@@ -181,7 +181,7 @@ impl Hub {
         let commit = if is_commit(place.revision) { Ok(place.revision.to_string()) } else { reference() };
         let missing = || NotCached(format!("{}@{} is not in the cache {}", place.id, place.revision, self.cache.display()));
         let snapshot = folder.join("snapshots").join(commit.ok().filter(|commit| is_commit(commit)).ok_or_else(missing)?);
-        let names = files_below(&snapshot).ok().ok_or_else(missing)?;
+        let names = files_below(&snapshot).map_err(|error| NotCached(format!("{}: {error:#}", missing())))?;
         choose(&names, &|name| {
             let path = snapshot.join(name);
             let missing = || NotCached(format!("{name} is not in the cache {}", snapshot.display()));

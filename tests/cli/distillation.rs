@@ -56,23 +56,18 @@ fn place() -> Place {
     place
 }
 
-fn metrics(place: &Place, phase: &str) -> Vec<Value> {
-    let text = String::from_utf8(place.read(&format!("{phase}/metrics.jsonl"))).expect("text");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
 #[test]
 fn a_student_learns_its_teachers_distributions_on_text_and_on_its_own_attempts() {
     let place = place();
     place.distill("train-student r.toml --run run2").ok();
-    let text = metrics(&place, "run2/student/text");
+    let text = place.metrics("run2/student/text");
     assert_eq!(text.len(), 40, "four epochs of 60 rows, six at a time");
     let loss = |line: &Value| line["loss"].as_f64().expect("a loss");
     let (first, last) = (loss(&text[0]), loss(&text[39]));
     assert!(last < 0.5 * first && last > 0.0, "{first} {last}");
     assert!(text.iter().all(|line| line.get("own").is_none()));
 
-    let own = metrics(&place, "run2/student/own");
+    let own = place.metrics("run2/student/own");
     assert_eq!(own.len(), 6);
     for line in &own {
         let what = &line["own"];

@@ -47,7 +47,13 @@ impl Place {
         serde_json::from_slice(&self.read(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// Copies a model folder and lets `change` edit the copy's files.
+    /// The lines that a phase has written of its steps.
+    pub fn metrics(&self, phase: &str) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.read(&format!("{phase}/metrics.jsonl"))).expect("text");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Copies the files of a model's folder.
     pub fn copy_model(&self, from: &str, to: &str) {
         for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
             self.write(&format!("{to}/{name}"), self.read(&format!("{from}/{name}")));

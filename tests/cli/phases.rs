@@ -2,7 +2,7 @@
 
 use super::fixture::{Place, TEACHER};
 use distill::model::{Config, text::Text};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const RECIPE: &str = r#"
 name = "phases"
@@ -37,11 +37,6 @@ fn place() -> Place {
     place
 }
 
-fn metrics(place: &Place, phase: &str) -> Vec<Value> {
-    let text = String::from_utf8(place.read(&format!("{phase}/metrics.jsonl"))).expect("text");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
 #[test]
 fn a_phase_learns_from_several_corpora_as_often_as_their_weights_say() {
     let place = place();
@@ -53,7 +48,7 @@ fn a_phase_learns_from_several_corpora_as_often_as_their_weights_say() {
     let parts = counts["mixture"].as_array().expect("a list");
     let part = |i: usize| (parts[i]["from"].as_str(), parts[i]["weight"].as_f64(), parts[i]["examples"].as_u64());
     assert_eq!([part(0), part(1)], [(Some("cold-start"), Some(0.5), Some(60)), (Some("general.jsonl"), Some(2.0), Some(10))]);
-    let lines = metrics(&place, "whole/student/sft");
+    let lines = place.metrics("whole/student/sft");
     assert!(
         lines.iter().all(|line| line["micro_batches"] == 1 && line["filled"].as_f64().is_some_and(|x| x > 0.0 && x < 1.0)),
         "{lines:?}"
@@ -69,7 +64,7 @@ fn a_phase_learns_from_several_corpora_as_often_as_their_weights_say() {
 
     // Packed into more micro-batches, it is the same training.
     place.distill("run r.toml --run packed --set execution.micro_batch_tokens=64").ok();
-    let packed = metrics(&place, "packed/student/sft");
+    let packed = place.metrics("packed/student/sft");
     assert!(packed.iter().any(|line| line["micro_batches"].as_u64() > Some(2) && line["filled"].as_f64() > Some(0.7)), "{packed:?}");
     for (a, b) in lines.iter().zip(&packed) {
         let (a, b) = (a["loss"].as_f64().expect("a loss"), b["loss"].as_f64().expect("a loss"));

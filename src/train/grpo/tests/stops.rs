@@ -249,7 +249,7 @@ fn a_collapse_ends_the_phase_again_and_again_until_the_rule_is_another() {
     assert!(whole == stopped_before(Some(10)), "and remembers across a stop what it has seen");
 }
 
-/// What is sampled while an update is computed is from the policy before it; killed and resumed, such a phase is the same one.
+/// What is sampled while an update is computed is from the policy before it; stopped and resumed, such a phase is the same one.
 #[test]
 fn one_step_off_policy_each_batch_is_from_the_policy_before_the_last_update() {
     let overlong_penalty = Some(OverlongPenalty { buffer: 12, factor: 1.0 });
