@@ -14,9 +14,9 @@ use hf_hub::{Cache, Repo, RepoType};
 pub use look::{Answer, Look, look};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 /// The network or the Hub is out of order: the same command may succeed later (exit code 75).
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,8 @@ impl Hub {
                     (self.access.say)(&format!("{id}: {reason}; going on with commit {commit} from the cache"));
                     Ok(folder)
                 }
+                // What is there and cannot be read does not pass by itself.
+                Err(error) if error.is::<io::Error>() => Err(error.context(format!("{id}: {reason}"))),
                 Err(_) => bail!(Temporary(format!(
                     "{id}: {reason}, and the cache does not hold it; check the network and HTTPS_PROXY, or run `{}` where there is network",
                     place.command()
@@ -181,7 +183,10 @@ impl Hub {
         let commit = if is_commit(place.revision) { Ok(place.revision.to_string()) } else { reference() };
         let missing = || NotCached(format!("{}@{} is not in the cache {}", place.id, place.revision, self.cache.display()));
         let snapshot = folder.join("snapshots").join(commit.ok().filter(|commit| is_commit(commit)).ok_or_else(missing)?);
-        let names = files_below(&snapshot).map_err(|error| NotCached(format!("{}: {error:#}", missing())))?;
+        let names = files_below(&snapshot).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing().into(),
+            _ => anyhow::Error::new(error).context(format!("the cache cannot be read: {}", snapshot.display())),
+        })?;
         choose(&names, &|name| {
             let path = snapshot.join(name);
             let missing = || NotCached(format!("{name} is not in the cache {}", snapshot.display()));

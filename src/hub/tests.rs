@@ -404,6 +404,32 @@ fn where_the_hub_does_not_answer_as_it_should_the_cache_stands_in() {
 }
 
 #[test]
+fn a_cache_that_cannot_be_read_is_not_one_that_lacks_something() {
+    let (good, _) = serve(Server { sha: FIRST.into(), ..Server::default() });
+    let nobody = "http://127.0.0.1:1";
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("models--org--name");
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    std::fs::write(folder.join("refs/main"), FIRST).unwrap();
+    let snapshots = folder.join("snapshots");
+    // The commit's snapshot was removed: it can be had again.
+    std::fs::create_dir_all(&snapshots).unwrap();
+    let gone = find(&hub(cache.path(), &good, true), None).unwrap_err();
+    assert!(gone.is::<NotCached>() && gone.to_string().contains("org/name@main is not in the cache"), "{gone:#}");
+    passing(find(&hub(cache.path(), nobody, false), None));
+    // Something else lies in its place: nothing passes by itself.
+    std::fs::write(snapshots.join(FIRST), "a file").unwrap();
+    for (address, offline) in [(&good[..], true), (nobody, false)] {
+        let error = find(&hub(cache.path(), address, offline), None).unwrap_err();
+        assert!(!error.is::<NotCached>() && !error.is::<Temporary>(), "{error:#}");
+        assert!(
+            format!("{error:#}").contains("the cache cannot be read: ") && format!("{error:#}").contains("Not a directory"),
+            "{error:#}"
+        );
+    }
+}
+
+#[test]
 fn a_data_set_is_the_wanted_files() {
     let cache = tempfile::tempdir().unwrap();
     let files = ["data/train.jsonl", "data/test.jsonl", "image.png", "../train.jsonl", "data//train", "/train"]

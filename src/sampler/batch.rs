@@ -91,7 +91,11 @@ impl LocalSampler {
         }
     }
 
-    /// From now on samples from this model as it is now, whatever is trained meanwhile; `new` follows its steps.
+    /// From now on samples from this model as it is now, whatever is trained meanwhile; `new` follows its steps. The model must have the shape of the one before it.
+    /// Makes a whole copy of the weights before it lays them out.
+    ///
+    /// # Errors
+    /// Where the device has no memory for the copy.
     pub fn fix(&mut self, decoder: &Decoder) -> Result<()> {
         // The copy that was sampled from before goes first.
         self.model = Model::Following(decoder.frozen()?);

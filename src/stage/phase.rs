@@ -185,16 +185,17 @@ impl Job<'_> {
             }
             _ => 0,
         };
-        let available = super::doctor::free_memory().map_or(usize::MAX, |free| (free + there).saturating_sub(meanwhile));
+        let free = super::doctor::free_memory().map_or(usize::MAX, |free| free.saturating_sub(meanwhile));
         // With bnpo the size of a micro-batch has a meaning.
-        let tokens = if is_bnpo { wanted } else { setup.fitted(available, LEAST_TOKENS.min(wanted)) };
+        let tokens = if is_bnpo { wanted } else { setup.fitted(free.saturating_add(there), LEAST_TOKENS.min(wanted)) };
         if tokens < wanted {
-            let needed = setup.memory().total() - setup.memory().weights;
+            let needed = setup.beside_weights() - there;
+            let kept = if meanwhile > 0 { format!(" beside {} for sampling meanwhile", size(meanwhile)) } else { String::new() };
             self.run.ui.say(&format!(
-                "{}: micro-batches of {tokens} tokens in place of {wanted}, which would take {} beside the weights where {} is free; a step stays what it is",
+                "{}: micro-batches of {tokens} tokens in place of {wanted}, which would take {} more where {} is free{kept}; a step stays what it is",
                 self.stage,
                 size(needed),
-                size(available)
+                size(free)
             ));
         }
         Batching { micro_batch_tokens: tokens, recompute }

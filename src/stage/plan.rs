@@ -55,15 +55,18 @@ struct Stage {
     memory: Option<usize>,
     /// Of them, what training holds.
     training: Option<Memory>,
-    /// Floating-point operations for a token and a parameter: 2 forward, 6 in training, 8 where what is trained on is sampled first.
-    per_token: f64,
+    /// Floating-point operations for a token and a parameter: 2 forward, 6 in training, 8 where what is trained on is sampled first; in distillation 2 more for the share
+    /// that is sampled, and 2 for each parameter of the teacher. `None` where the teacher's configuration is not here.
+    per_token: Option<f64>,
+    /// Whether the teacher stands beside that model.
+    is_taught: bool,
     /// Bytes on disk while it runs, and what it leaves.
     disk: Option<(usize, usize)>,
 }
 
 impl Stage {
     fn seconds(&self, rate: f64) -> Option<f64> {
-        Some(self.per_token * self.parameters? as f64 * self.tokens? as f64 / rate)
+        Some(self.per_token? * self.parameters? as f64 * self.tokens? as f64 / rate)
     }
 
     fn is_open(&self) -> bool {
@@ -353,7 +356,7 @@ impl Plan<'_> {
             tokens,
             cache,
             memory: config.zip(cache).map(|(c, cache)| sampling_bytes(c) + cache),
-            per_token: 2.0,
+            per_token: Some(2.0),
             disk: tokens.map(|t| (t * TOKEN_BYTES, t * TOKEN_BYTES)),
             ..Stage::default()
         }
@@ -384,7 +387,7 @@ impl Plan<'_> {
                 false => turns(c, cache, t),
             }),
             training,
-            per_token: 8.0,
+            per_token: Some(8.0),
             disk: training_disk(config, lora, tokens, self.recipe.execution.checkpoints + usize::from(s.collapse.is_some())),
             ..Stage::default()
         }
@@ -416,10 +419,13 @@ impl Plan<'_> {
         // A row is at most as long as an attempt; a corpus from elsewhere may have longer ones.
         let (longest, each) =
             if sft.data.is_empty() { (own_at_most, own_at_most) } else { (limit.max(own_at_most), limit.min(sampled).max(own_at_most)) };
-        let teacher = self.recipe.teacher.as_ref().filter(|_| s.kd.is_some()).and_then(config_of);
-        let training = config.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), teacher.as_ref()));
+        let is_taught = s.kd.is_some();
+        let teacher = self.recipe.teacher.as_ref().filter(|_| is_taught).and_then(config_of);
+        // Without the teacher's part neither memory nor time is known.
+        let known = config.filter(|_| teacher.is_some() || !is_taught);
+        let training = known.map(|config| self.training(config, lora, s.optim, (s.batch_size, longest), teacher.as_ref()));
         // What the teacher's forward pass takes, in parameters of the student.
-        let beside = teacher.as_ref().zip(config).map_or(0.0, |(teacher, own)| teacher.parameters() as f64 / own.parameters() as f64);
+        let beside = |own: &Config| teacher.as_ref().map_or(0.0, |teacher| teacher.parameters() as f64 / own.parameters() as f64);
         let cache = config.zip(own).map(|(config, own)| cache_bytes(config, self.recipe, own));
         let steps = if s.steps > 0 { Some(s.steps) } else { self.rows(sft).map(|n| s.steps_for(n)) };
         let own_tokens = own.zip(s.kd).zip(steps).map_or(0, |((own, kd), steps)| kd.own_before(steps, s.batch_size) * own);
@@ -430,7 +436,8 @@ impl Plan<'_> {
             cache,
             memory: training.map(|t| config.zip(cache).map_or(t.total(), |(c, cache)| turns(c, cache, t))),
             training,
-            per_token: 6.0 + 2.0 * s.kd.map_or(0.0, |kd| kd.lmbda) + 2.0 * beside,
+            per_token: known.map(|own| 6.0 + 2.0 * s.kd.map_or(0.0, |kd| kd.lmbda) + 2.0 * beside(own)),
+            is_taught,
             disk: training_disk(config, lora, own_tokens, self.recipe.execution.checkpoints),
             ..Stage::default()
         }
@@ -476,7 +483,7 @@ pub(super) fn sampling_bytes(config: &Config) -> usize {
     (config.parameters() + twice) * size_of::<f32>()
 }
 
-/// Bytes of a sampler's cache.
+/// Bytes of a sampler's cache for attempts of so many tokens, and 256 for a prompt, in as many slots as the recipe has.
 pub(super) fn cache_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
     let room = (max_tokens + 256).min(config.max_positions);
     KvCache::bytes(config, recipe.execution.slots, room)
@@ -499,7 +506,8 @@ fn config_of(model: &Model) -> Option<Config> {
 /// Hub ids that these stages work with and that are not in the cache.
 fn downloads(recipe: &Recipe, stages: &[Stage]) -> Vec<String> {
     let models = [("teacher", &recipe.teacher), ("student", &recipe.student)];
-    let used = models.into_iter().filter(|(role, _)| stages.iter().any(|s| s.is_open() && s.model == Some(role)));
+    let uses = |stage: &Stage, role: &str| stage.model == Some(role) || (stage.is_taught && role == "teacher");
+    let used = models.into_iter().filter(|(role, _)| stages.iter().any(|s| s.is_open() && uses(s, role)));
     let models = used.filter_map(|(_, model)| model.as_ref()).filter(|m| !m.is_fresh() && m.served.is_none());
     let missing = models.filter(|m| hub::model(&m.model, m.revision.as_deref(), hub::Access::CACHE).is_err());
     let mut ids: Vec<String> = missing.map(|m| m.model.clone()).collect();

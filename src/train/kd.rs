@@ -63,13 +63,9 @@ impl Kd<'_> {
         Against { model: &self.teacher, divergence: Divergence::of_beta(self.settings.beta) }
     }
 
-    /// Training rows of attempts. One without a token teaches nothing, and one ends before an id that the teacher has no row for, which stands for no token.
+    /// Training rows of attempts, fewer than those where some teach nothing, even none. One without a token teaches nothing, and one ends before an id that the teacher has no row for, which stands for no token.
     pub(super) fn rows(&self, attempts: &[Judged]) -> Vec<Example> {
-        let ids = self.teacher.config().vocab_size;
-        let mut rows = examples(attempts.iter());
-        rows.iter_mut().for_each(|row| cut_before_unknown(row, ids));
-        rows.retain(|row| row.targets() > 0);
-        rows
+        known(examples(attempts.iter()), self.teacher.config().vocab_size)
     }
 }
 
@@ -91,10 +87,14 @@ impl Own<'_> {
     }
 }
 
-/// Ends a row before the first of its targets that is none of the first `ids`.
-fn cut_before_unknown(row: &mut Example, ids: usize) {
-    let unknown = row.tokens[row.completion..].iter().position(|id| *id as usize >= ids);
-    row.tokens.truncate(unknown.map_or(row.tokens.len(), |place| row.completion + place));
+/// Rows that end before the first of their targets that is none of the first `ids`; those that are left without a target go.
+fn known(mut rows: Vec<Example>, ids: usize) -> Vec<Example> {
+    for row in &mut rows {
+        let unknown = row.tokens[row.completion..].iter().position(|id| *id as usize >= ids);
+        row.tokens.truncate(unknown.map_or(row.tokens.len(), |place| row.completion + place));
+    }
+    rows.retain(|row| row.targets() > 0);
+    rows
 }
 
 /// What a step's own attempts are like.
@@ -147,14 +147,9 @@ mod tests {
 
     #[test]
     fn an_attempt_ends_before_an_id_that_the_teacher_has_not() {
-        let cut = |tokens: &[u32]| {
-            let mut row = Example { tokens: tokens.to_vec(), completion: 2 };
-            cut_before_unknown(&mut row, 10);
-            row.tokens
-        };
-        assert_eq!(cut(&[1, 2, 9, 10, 3]), [1, 2, 9]);
-        assert_eq!(cut(&[1, 2, 10]), [1, 2]);
-        assert_eq!(cut(&[1, 2, 9]), [1, 2, 9]);
+        let rows = [&[1, 2, 9, 10, 3][..], &[1, 2, 10], &[1, 11, 9]].map(|tokens| Example { tokens: tokens.to_vec(), completion: 2 });
+        let left: Vec<Vec<u32>> = known(rows.to_vec(), 10).into_iter().map(|row| row.tokens).collect();
+        assert_eq!(left, [vec![1, 2, 9], vec![1, 11, 9]], "the second would have no target, and of the third's prompt nothing is learnt");
     }
 
     #[test]

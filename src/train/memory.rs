@@ -47,15 +47,17 @@ impl Setup<'_> {
     /// Tokens of a micro-batch with which training needs no more than `available` bytes beside the weights, which are there already: those asked for, or half as many again
     /// and again, `least` (the longest sequence) at the lowest.
     pub fn fitted(&self, available: usize, least: usize) -> usize {
-        let needs = |tokens: usize| {
-            let all = Self { tokens, targets: tokens, ..*self }.memory();
-            all.total() - F32 * self.config.parameters()
-        };
+        let needs = |tokens: usize| Self { tokens, targets: tokens, ..*self }.beside_weights();
         let mut tokens = self.tokens.max(least);
         while tokens > least && needs(tokens) > available {
             tokens = (tokens / 2).max(least);
         }
         tokens
+    }
+
+    /// Bytes beside the weights of what is trained itself; those of a model beside it are among them.
+    pub fn beside_weights(&self) -> usize {
+        self.memory().total() - F32 * self.config.parameters()
     }
 
     pub fn memory(&self) -> Memory {
@@ -130,6 +132,8 @@ mod tests {
         assert_eq!((adapter.weights, adapter.gradients), (4 * (p + 8_798_208), 4 * 8_798_208));
         let taught = Setup { beside: Some(&config), ..setup(&config) }.memory();
         assert_eq!((taught.weights, taught.optimizer, taught.logits - full.logits), (8 * p, 8 * p, 4 * 256 * 151_936));
+        let with_teacher = Setup { beside: Some(&config), ..setup(&config) }.beside_weights();
+        assert_eq!(with_teacher - setup(&config).beside_weights(), 4 * p + 4 * 256 * 151_936, "a teacher and a chunk of its logits");
         // One hidden state per token and layer, and one layer's attention, grow with length; the wide states do not.
         let at = |tokens: usize| Setup { tokens, targets: tokens, ..setup(&config) }.memory();
         let per_token = (at(8192).activations - at(2048).activations) / 6144;

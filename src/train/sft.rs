@@ -95,7 +95,7 @@ impl HeldOut {
 }
 
 impl SftSettings {
-    /// Optimiser steps, where an epoch takes so many examples.
+    /// Optimiser steps, where an epoch takes so many examples. Without `steps` a share of own attempts below 1 is taken for granted: epochs are of examples.
     pub fn steps_for(&self, examples: usize) -> usize {
         let rows = self.batch_size as f64 * (1.0 - self.kd.map_or(0.0, |kd| kd.lmbda));
         // What 1 less a share is just off by must not make another step.
@@ -107,7 +107,7 @@ impl SftSettings {
         self.kd.map_or(0, |kd| kd.own_before(steps, self.batch_size))
     }
 
-    /// Whether a step has own attempts.
+    /// Whether a step, the first being 0, has own attempts.
     pub fn samples_at(&self, step: usize) -> bool {
         self.own_before(step + 1) > self.own_before(step)
     }

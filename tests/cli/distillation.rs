@@ -112,6 +112,24 @@ fn a_student_learns_its_teachers_distributions_on_text_and_on_its_own_attempts()
     let forced = place.distill("train-student r.toml --run run2 --set teacher.model=\"m2\" --force").ok();
     assert!(forced.stderr.contains("student/text was made from other inputs; moved to run2/superseded/0/student/text"), "{forced:?}");
 
+    // The second phase samples all of its sequences: two operations more for each parameter and token, and in both the teacher's own.
+    let plan = place.distill("train-student r.toml --run p --plan --json").ok().json();
+    let stages = plan["stages"].as_array().expect("a list");
+    let each = |i: usize| {
+        let number = |key: &str| stages[i][key].as_f64().expect("known");
+        number("seconds") / number("tokens") / number("parameters")
+    };
+    let teacher = distill::model::load(&place.path("m"), &candle_core::Device::Cpu).expect("a model").config().parameters() as f64;
+    let beside = 2.0 * teacher / stages[0]["parameters"].as_f64().expect("known");
+    assert!((each(1) / each(0) - (8.0 + beside) / (6.0 + beside)).abs() < 1e-9, "{plan}");
+    assert_eq!(plan["downloads"], json!([]));
+    // Of a teacher that is not here nothing is known, and so nothing of what it is beside.
+    let plan = place.distill("train-student r.toml --run p --plan --json --set teacher.model=\"some/teacher\"").ok().json();
+    assert_eq!(plan["downloads"], json!(["some/teacher"]));
+    for stage in plan["stages"].as_array().expect("a list") {
+        assert!(stage["memory_bytes"].is_null() && stage["seconds"].is_null() && stage["tokens"].is_number(), "{stage}");
+    }
+
     let plan = place.distill("train-student r.toml --run p --plan").ok().stdout;
     assert!(
         plan.contains("kd on cold-start, 4 epochs, 6 sequences each") && plan.contains("kd on own attempts, 6 steps, 4 sequences each"),
@@ -166,4 +184,31 @@ fn a_teacher_of_another_vocabulary_is_refused_by_the_first_token_that_differs() 
     let fault = findings.iter().find(|finding| finding["check"] == "teacher" && finding["state"] == "fault").expect("a fault");
     assert!(fault["says"].as_str().is_some_and(|says| says.contains("do not share a vocabulary")), "{fault}");
     assert!(fault["remedy"].as_str().is_some_and(|remedy| remedy.contains("same family")), "{fault}");
+}
+
+#[test]
+fn a_teacher_with_too_few_positions_is_found_out_before_the_run() {
+    let place = place();
+    let look = |set: &str| place.distill(&format!("doctor r.toml --json --set student.shape.positions=256{set}"));
+    let of_teacher = |output: &super::fixture::Output, state: &str| -> Vec<String> {
+        let all = output.json();
+        let found = all["findings"].as_array().expect("a list").iter();
+        found.filter(|f| f["check"] == "teacher" && f["state"] == state).map(|f| format!("{} -> {}", f["says"], f["remedy"])).collect()
+    };
+    let sound = look("");
+    assert!(of_teacher(&sound, "fault").is_empty() && of_teacher(&sound, "warning").len() == 1, "{sound:?}");
+    assert!(of_teacher(&sound, "warning")[0].contains("rows may have 256 tokens"), "{sound:?}");
+    // The attempt alone would fit; with its prompt it does not.
+    let beyond = look(" --set student.phase[1].max_tokens=120 --set student.max_length=128").exits(78);
+    let found = of_teacher(&beyond, "fault");
+    assert!(
+        found.len() == 1 && found[0].contains("128 positions, and an own attempt may have 120 tokens behind a prompt of"),
+        "{beyond:?}"
+    );
+    assert!(of_teacher(&beyond, "warning").is_empty(), "{beyond:?}");
+    let run =
+        place.distill("train-student r.toml --run long --set student.shape.positions=256 --set student.phase[1].max_tokens=120").exits(78);
+    assert!(run.stderr.contains("the teacher has 128 positions, and sequences of up to"), "{run:?}");
+    // Where the student ends there too, its attempts do.
+    place.distill("doctor r.toml --json --set student.phase[1].max_tokens=120").ok();
 }

@@ -9,6 +9,7 @@ use crate::model::Config;
 use crate::model::text::Text;
 use crate::recipe::Method;
 use crate::report::text::thousands;
+use crate::rollout::render;
 use anyhow::{Context, Result};
 
 pub(super) fn findings(patient: &Patient, text: &Text, config: &Config) -> Vec<Finding> {
@@ -51,10 +52,25 @@ fn beside(patient: &Patient, text: &Text, config: &Config) -> Result<Vec<Finding
             _ => None,
         })
     };
-    let attempts = taught().filter_map(|sft| Some(sft.own.as_ref()?.max_tokens)).max().unwrap_or(0);
-    if attempts >= positions {
-        let says = format!("the teacher has {} positions, and own attempts may have {} tokens", thousands(positions), thousands(attempts));
-        all.push(Finding::fault("teacher", says, format!("set the phase's max_tokens below {positions}, with room for the prompt")));
+    for own in taught().filter_map(|sft| sft.own.as_ref()) {
+        let mut prompt = 0;
+        for problem in patient.tried.iter().filter(|tried| tried.evaluation.is_none()).flat_map(|tried| &tried.problems) {
+            prompt = prompt.max(render(text, own.prompt, &problem.question)?.tokens.len());
+        }
+        // The student's own attempts end where its positions do.
+        if (prompt + own.max_tokens).min(config.max_positions) > positions {
+            let says = format!(
+                "the teacher has {} positions, and an own attempt may have {} tokens behind a prompt of {}",
+                thousands(positions),
+                thousands(own.max_tokens),
+                thousands(prompt)
+            );
+            all.push(Finding::fault(
+                "teacher",
+                says,
+                format!("set the phase's max_tokens to {} at most", positions.saturating_sub(prompt)),
+            ));
+        }
     }
     if limit > positions && taught().any(|sft| !sft.data.is_empty()) {
         let says = format!("the teacher has {} positions, and rows may have {} tokens", thousands(positions), thousands(limit));
