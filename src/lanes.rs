@@ -5,35 +5,29 @@
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Lanes that can work at once: the threads that the program was given.
 pub fn count() -> usize {
     rayon::current_num_threads()
 }
 
-/// `f` of each item, in the order of the items; the i-th is done in lane i modulo their number.
+/// `f` of each item, in the order of the items; a lane that is free takes the next one.
 pub fn map<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> R + Sync) -> Vec<R> {
     let lanes = lanes();
     if items.len() < 2 || lanes.len() < 2 {
         return items.into_iter().map(f).collect();
     }
-    let mut of_lane: Vec<Vec<(usize, T)>> = lanes.iter().map(|_| Vec::new()).collect();
     let n = items.len();
-    for (i, item) in items.into_iter().enumerate() {
-        of_lane[i % lanes.len()].push((i, item));
-    }
-    let done: Vec<Vec<(usize, R)>> = lanes
-        .par_iter()
-        .zip(of_lane)
-        .with_max_len(1)
-        .map(|(lane, items)| lane.install(|| items.into_iter().map(|(i, item)| (i, f(item))).collect()))
-        .collect();
+    let waiting = Mutex::new(items.into_iter().enumerate());
+    let take = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || std::iter::from_fn(take).map(|(i, item)| (i, f(item))).collect();
+    let done: Vec<Vec<(usize, R)>> = lanes[..lanes.len().min(n)].par_iter().with_max_len(1).map(|lane| lane.install(work)).collect();
     let mut results: Vec<Option<R>> = (0..n).map(|_| None).collect();
     for (i, result) in done.into_iter().flatten() {
         results[i] = Some(result);
     }
-    results.into_iter().map(|r| r.expect("every item was given to one lane")).collect()
+    results.into_iter().map(|r| r.expect("every item was taken by one lane")).collect()
 }
 
 /// One pool of one thread per lane, started at the first use; none where the threads cannot be had, and then everything runs where it is called.

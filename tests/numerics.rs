@@ -6,10 +6,10 @@
 use candle_core::{Device, Tensor, safetensors};
 use distill::key::Key;
 use distill::model::text::Text;
-use distill::model::{self, Against, Decoder, Divergence, Packed, Parameter, Rows, Shape};
+use distill::model::{self, Against, Decoder, Divergence, Packed, PagedCache, Parameter, Piece, Shape};
 use distill::sampler::{Attempt, LocalSampler, Next, Prompt, Sampler, SamplingParams};
 use distill::train::{AdamW, AdamWSettings, Batching, Decay, Example, Learner, Loss, Optim, Schedule, Seeds, SftLoss, sft_step};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -187,36 +187,96 @@ fn rotary_angles_far_into_a_sequence_are_those_of_transformers() {
     }
 }
 
+/// Computes sequences over a cache, cut as `cuts` says at each of the steps, and gives the logits behind each piece by sequence.
+fn over_a_cache(decoder: &Decoder, sequences: &[Vec<u32>], cut: &mut dyn FnMut(usize, usize) -> usize) -> Vec<BTreeMap<usize, Vec<f32>>> {
+    let pages = |n: usize| PagedCache::pages_for(n);
+    let mut cache = PagedCache::new(decoder.config(), sequences.iter().map(|s| pages(s.len())).sum());
+    let mut free = (0..cache.pages() as u32).rev();
+    let tables: Vec<Vec<u32>> = sequences.iter().map(|s| free.by_ref().take(pages(s.len())).collect()).collect();
+    let mut computed = vec![0; sequences.len()];
+    let mut logits = vec![BTreeMap::new(); sequences.len()];
+    for step in 0.. {
+        let mut pieces = Vec::new();
+        for (i, tokens) in sequences.iter().enumerate() {
+            let taken = cut(i, step).min(tokens.len() - computed[i]);
+            if taken > 0 {
+                let start = computed[i];
+                pieces.push(Piece { tokens: &tokens[start..start + taken], start, pages: &tables[i], wants_logits: true });
+                computed[i] += taken;
+            }
+        }
+        if pieces.is_empty() && computed.iter().zip(sequences).all(|(n, s)| *n == s.len()) {
+            return logits;
+        }
+        // Into two lanes, one of which may have nothing to do.
+        let lanes = pieces.chunks(pieces.len().div_ceil(2).max(1)).map(<[Piece]>::to_vec).chain([vec![]]).take(2).collect::<Vec<_>>();
+        let given = decoder.advance(&mut cache, &lanes, |_, logits| logits.to_vec()).unwrap().concat();
+        for (piece, row) in pieces.iter().zip(given.chunks(decoder.config().vocab_size)) {
+            let i = tables.iter().position(|table| table.as_ptr() == piece.pages.as_ptr()).unwrap();
+            logits[i].insert(piece.start + piece.tokens.len() - 1, row.to_vec());
+        }
+    }
+    unreachable!()
+}
+
 #[test]
 fn decoding_over_a_cache_agrees_with_the_packed_path() {
     for golden in Golden::all() {
         let decoder = golden.decoder.clone().for_sampling().unwrap();
         let sequences = golden.sequences();
         let starts = [20, 1, 16];
-        let prompts = Packed::new(sequences.iter().zip(starts).map(|(s, n)| &s[..n])).unwrap();
-        let prefixes = decoder.prefill(&prompts).unwrap();
-        let mut cache = model::KvCache::new(decoder.config(), 5, 80, &Device::Cpu).unwrap();
-        let slots = [3, 0, 4];
-        for (slot, prefix) in slots.iter().zip(&prefixes) {
-            cache.start(*slot, prefix, &decoder).unwrap();
-        }
-        let mut logits: Vec<Vec<Vec<f32>>> = prefixes.iter().map(|p| vec![p.logits.clone()]).collect();
-        for step in 0..80 {
-            let running: Vec<usize> = (0..3).filter(|i| starts[*i] + step < sequences[*i].len()).collect();
-            if running.is_empty() {
-                break;
-            }
-            let tokens = running.iter().map(|i| sequences[*i][starts[*i] + step]).collect();
-            let rows = Rows { tokens, slots: running.iter().map(|i| slots[*i]).collect() };
-            let out = decoder.decode(&rows, &mut cache).unwrap().to_vec2::<f32>().unwrap();
-            running.iter().zip(out).for_each(|(i, row)| logits[*i].push(row));
-        }
-        for i in 0..3 {
+        // The prompt, then one token after the other.
+        let logits = over_a_cache(&decoder, &sequences, &mut |i, step| if step == 0 { starts[i] } else { 1 });
+        for (i, logits) in logits.into_iter().enumerate() {
             let theirs = golden.numbers(&format!("logits.{i}"));
             let theirs = theirs.narrow(0, starts[i] - 1, theirs.dim(0).unwrap() - starts[i] + 1).unwrap();
-            close(&format!("{} cached logits.{i}", golden.name), &Tensor::new(logits[i].clone(), &Device::Cpu).unwrap(), &theirs);
+            let ours: Vec<Vec<f32>> = logits.into_values().collect();
+            close(&format!("{} cached logits.{i}", golden.name), &Tensor::new(ours, &Device::Cpu).unwrap(), &theirs);
         }
     }
+}
+
+#[test]
+fn where_a_prompt_is_cut_and_what_is_computed_beside_it_changes_no_bit() {
+    for golden in Golden::all() {
+        let decoder = golden.decoder.clone().for_sampling().unwrap();
+        let sequences = golden.sequences();
+        let one_by_one = over_a_cache(&decoder, &sequences, &mut |_, _| 1);
+        let mut draw = Key::new(6, golden.name).stream();
+        for _ in 0..3 {
+            let cut = over_a_cache(&decoder, &sequences, &mut |_, _| draw.below(30) as usize);
+            for (cut, all) in cut.iter().zip(&one_by_one) {
+                assert!(cut.iter().all(|(position, logits)| *logits == all[position]), "{}", golden.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_that_would_write_over_each_other_are_refused() {
+    let decoder = Golden::load("qwen3").decoder.for_sampling().unwrap();
+    let mut cache = PagedCache::new(decoder.config(), 4);
+    let tokens: Vec<u32> = (0..20).collect();
+    let piece = |tokens, start, pages| Piece { tokens, start, pages, wants_logits: false };
+    let mut refused = |pieces: Vec<Piece>| {
+        let of_lane: Vec<Vec<Piece>> = pieces.into_iter().map(|piece| vec![piece]).collect();
+        decoder.advance(&mut cache, &of_lane, |_, _| ()).unwrap_err().to_string()
+    };
+    for pieces in [
+        vec![piece(&tokens, 0, &[0, 1]), piece(&tokens[..3], 0, &[1])],
+        vec![piece(&tokens[..1], 16, &[0, 1]), piece(&tokens[..1], 16, &[1, 2])],
+        vec![piece(&tokens[..1], 16, &[0, 1]), piece(&tokens[..1], 5, &[0])],
+        vec![piece(&tokens, 0, &[2, 2])],
+    ] {
+        let said = refused(pieces);
+        assert!(said.contains("belongs to two pieces of a step"), "{said}");
+    }
+    assert!(refused(vec![piece(&tokens, 0, &[0])]).contains("ends at position 20 and has 1 pages"));
+    assert!(refused(vec![piece(&tokens[..1], 0, &[4])]).contains("page 4 of 4"));
+    assert!(refused(vec![piece(&[], 0, &[0])]).contains("has no tokens"));
+    // Pages that are only read may be shared.
+    let shared = vec![vec![piece(&tokens[..1], 16, &[0, 1])], vec![piece(&tokens[..1], 16, &[0, 2])]];
+    decoder.advance(&mut cache, &shared, |_, _| ()).unwrap();
 }
 
 /// The rows of a product may sit anywhere in a batch of any size without a bit of difference.
@@ -388,6 +448,86 @@ fn an_attempt_is_the_same_whatever_runs_beside_it() {
     assert!(lengths.len() > 5, "attempts end at different times: {lengths:?}");
     for slots in [7, 64] {
         assert!(run(slots) == alone, "{slots} slots against 1: tokens and log-probabilities, bit for bit");
+    }
+}
+
+#[test]
+fn a_full_cache_computes_attempts_again_and_gives_the_same_ones() {
+    let (decoder, text) = small();
+    let prompts = prompts(&text, 9);
+    let params = SamplingParams::at(1.0, 60);
+    let run = |tokens: Option<usize>| {
+        let sampler = LocalSampler::new(&decoder, text.clone(), 32, 100).unwrap();
+        let mut sampler = tokens.into_iter().fold(sampler, LocalSampler::with_cache_tokens);
+        // Twice, since what is left behind by the one must not disturb the other.
+        let found: Vec<_> = [0, 1].into_iter().flat_map(|_| sample(&mut sampler, &params, &prompts, 8)).collect();
+        (found.into_iter().map(|(p, a, x)| (p, a, x.completion)).collect::<Vec<_>>(), sampler.usage())
+    };
+    let (roomy, usage) = run(None);
+    assert_eq!((usage.preempted, usage.recomputed), (0, 0));
+    for tokens in [0, 300, 500] {
+        let (tight, usage) = run(Some(tokens));
+        assert!(tight == roomy, "a cache of {tokens} tokens: tokens and log-probabilities, bit for bit");
+        assert!(usage.preempted > 0 && usage.recomputed > 0 || tokens == 0, "{tokens}: {usage:?}");
+        assert!(
+            usage.preempted < 40 && usage.sampled == roomy.iter().map(|(_, _, c)| c.tokens.len()).sum::<usize>(),
+            "{tokens}: {usage:?}"
+        );
+    }
+}
+
+#[test]
+fn what_prompts_have_in_common_is_computed_once_and_found_again_in_the_next_run() {
+    let (decoder, text) = small();
+    let example = "<user>what is 3+4<assistant><think>3+4 is 7</think><answer>7</answer>";
+    let encode = |s: String| text.encode(&s).unwrap();
+    let common = encode(example.repeat(2)).len();
+    let prompt = |index: usize| {
+        let tokens = encode(format!("{}<user>what is {}+{}<assistant>", example.repeat(2), index, index + 2));
+        Arc::new(Prompt { index, name: format!("p{index}"), text: String::new(), tokens, key: Key::new(1, "shared").number(index as u64) })
+    };
+    let prompts: Vec<Arc<Prompt>> = (0..6).map(prompt).collect();
+    let all: usize = prompts.iter().map(|p| p.tokens.len()).sum();
+    let params = SamplingParams::at(1.0, 20);
+    let completions = |found: Vec<(usize, u32, Attempt)>| found.into_iter().map(|(_, _, a)| a.completion).collect::<Vec<_>>();
+    // One at a time, so that each finds what the ones before it have left.
+    let mut sampler = LocalSampler::fixed(decoder.clone(), text.clone(), 1, 128).unwrap();
+    let first = completions(sample(&mut sampler, &params, &prompts, 2));
+    let usage = sampler.usage();
+    let page = PagedCache::PAGE;
+    assert_eq!(usage.reused, 5 * (common / page * page), "the full pages of what all begin with");
+    assert_eq!(usage.prefilled + usage.reused, all);
+    let again = completions(sample(&mut sampler, &params, &prompts, 2));
+    let more = sampler.usage();
+    let full: usize = prompts.iter().map(|p| (p.tokens.len() - 1) / page * page).sum();
+    assert_eq!(more.reused - usage.reused, full, "all full pages of all prompts");
+    // A model that may have been trained since finds nothing; where nothing is shared, attempts are the same.
+    let mut following = LocalSampler::new(&decoder, text.clone(), 1, 128).unwrap();
+    let alone: Vec<_> = prompts.iter().flat_map(|p| completions(sample(&mut following, &params, std::slice::from_ref(p), 2))).collect();
+    assert_eq!(following.usage().reused, 0);
+    assert!(first == again && first == alone, "tokens and log-probabilities, bit for bit");
+}
+
+#[test]
+fn a_long_prompt_is_computed_in_parts_beside_attempts_that_run() {
+    let (_, text) = small();
+    let shape = Shape { hidden_size: 32, layers: 2, heads: 4, kv_heads: 2, intermediate_size: 48, positions: 4096 };
+    let decoder = Decoder::fresh(&shape, text.vocab_size(), text.end_id(), text.pad_id(), Key::new(2, "long"), &Device::Cpu).unwrap();
+    let prompt = |index: usize, n: usize| {
+        let tokens = (0..n).map(|i| 20 + ((i * i + 7 * index) % 60) as u32).collect();
+        Arc::new(Prompt { index, name: format!("p{index}"), text: String::new(), tokens, key: Key::new(1, "long").number(index as u64) })
+    };
+    let prompts = [prompt(0, 5), prompt(1, 3000), prompt(2, 1024), prompt(3, 1500)];
+    let params = SamplingParams::at(1.0, 30);
+    let mut sampler = LocalSampler::new(&decoder, text.clone(), 8, 4000).unwrap();
+    let beside = sample(&mut sampler, &params, &prompts, 2);
+    let usage = sampler.usage();
+    assert_eq!(usage.prefilled, 5529);
+    assert!(usage.steps < 45, "{usage:?}: attempts go on while prompts are computed");
+    for (p, a, attempt) in beside {
+        let mut alone = LocalSampler::new(&decoder, text.clone(), 1, 4000).unwrap();
+        let same = sample(&mut alone, &params, &prompts[p..=p], 2).swap_remove(a as usize).2;
+        assert!(same.completion == attempt.completion, "prompt {p}, attempt {a}: tokens and log-probabilities, bit for bit");
     }
 }
 

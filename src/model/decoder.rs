@@ -1,17 +1,19 @@
-//! The decoder: token and position in, hidden state out, for packed rows (training, prefill) and for ragged rows over a cache (decoding).
+//! The decoder: token and position in, hidden state out, for packed rows (training) and for pieces of sequences over a cache (sampling, `paged.rs`).
 //!
 //! One function walks the layers; what differs between the uses is only how a row attends. q, k, v are one matrix in memory, and so are
 //! gate and up; `weights.rs` cuts them to the checkpoint's names. Nothing here knows text, problems or losses.
 
 mod mixed;
+mod paged;
 mod prepared;
 mod views;
 
+pub use paged::{PagedCache, Piece};
 pub use prepared::NewToken;
 
 use super::config::Config;
 use super::lora::{Addition, Joined, LoraSettings};
-use super::ops::{self, AttentionShape, CachePlaces, Divergence, Layout, RopeTable};
+use super::ops::{self, AttentionShape, Divergence, Layout, RopeTable};
 use crate::key::Key;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
@@ -47,82 +49,6 @@ impl Packed {
     /// Starts of the sequences, then N.
     pub fn bounds(&self) -> &[usize] {
         &self.layout.bounds
-    }
-}
-
-/// Keys and values of running sequences, one slot each, allocated once.
-#[derive(Debug)]
-pub struct KvCache {
-    /// Per layer keys and values of slots x K x room x head_dim numbers, in the order that the operations like best.
-    layers: Vec<(Tensor, Tensor)>,
-    /// Tokens held per slot.
-    lengths: Vec<usize>,
-    /// Tokens that a slot may hold.
-    capacity: usize,
-    /// Tokens that a slot has memory for.
-    room: usize,
-}
-
-impl KvCache {
-    /// A cache of `slots` sequences of at most `capacity` tokens.
-    pub fn new(config: &Config, slots: usize, capacity: usize, device: &Device) -> Result<Self> {
-        let room = capacity.next_multiple_of(ops::CACHE_BLOCK);
-        let shape = (slots, config.kv_heads, room, config.head_dim);
-        let zeros = || Tensor::zeros(shape, candle_core::DType::F32, device);
-        let layers = (0..config.layers).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_>>()?;
-        Ok(Self { layers, lengths: vec![0; slots], capacity, room })
-    }
-
-    /// Bytes that a cache of this size takes.
-    pub fn bytes(config: &Config, slots: usize, capacity: usize) -> usize {
-        2 * config.layers * slots * config.kv_heads * capacity.next_multiple_of(ops::CACHE_BLOCK) * config.head_dim * size_of::<f32>()
-    }
-
-    pub fn slots(&self) -> usize {
-        self.lengths.len()
-    }
-
-    /// Starts a sequence in `slot` with a prompt computed before; what the slot held is overwritten.
-    pub fn start(&mut self, slot: usize, prefix: &Prefix, decoder: &Decoder) -> Result<()> {
-        let n = prefix.length;
-        ensure!(n <= self.capacity, "a prompt of {n} tokens does not fit a cache of {}", self.capacity);
-        let places = CachePlaces { slots: Arc::new(vec![slot; n]), positions: Arc::new((0..n).collect()), capacity: self.room };
-        for ((keys, values), rows) in self.layers.iter().zip(&prefix.layers) {
-            ops::cache_write(keys, values, rows, &places, decoder.shape())?;
-        }
-        self.lengths[slot] = n;
-        Ok(())
-    }
-
-    /// Tokens that `slot` holds.
-    pub fn length(&self, slot: usize) -> usize {
-        self.lengths[slot]
-    }
-}
-
-/// One new token for each of B running sequences.
-#[derive(Clone, Debug)]
-pub struct Rows {
-    pub tokens: Vec<u32>,
-    /// Slot of each row in the cache; distinct.
-    pub slots: Vec<usize>,
-}
-
-/// A prompt, computed once: what every attempt at it starts from.
-#[derive(Clone, Debug)]
-pub struct Prefix {
-    /// Per layer the rotated rows (T, (H + 2K) head_dim).
-    layers: Vec<Tensor>,
-    length: usize,
-    /// Logits of the prompt's last token, (V,).
-    pub logits: Vec<f32>,
-}
-
-impl Prefix {
-    /// The same in memory of its own, so that what it was computed beside can be freed.
-    pub fn alone(self) -> Result<Self> {
-        let layers = self.layers.iter().map(Tensor::copy).collect::<candle_core::Result<_>>()?;
-        Ok(Self { layers, ..self })
     }
 }
 
@@ -359,8 +285,8 @@ impl Decoder {
         &self.device
     }
 
-    pub(super) fn shape(&self) -> AttentionShape {
-        AttentionShape { heads: self.config.heads, kv_heads: self.config.kv_heads, head_dim: self.config.head_dim }
+    fn shape(&self) -> AttentionShape {
+        attention_shape(&self.config)
     }
 
     /// Hidden states after the last norm, (N, D), tracked where the parameters are variables.
@@ -482,47 +408,6 @@ impl Decoder {
         Ok(ops::select_rows(hidden, &Arc::new(ids))?)
     }
 
-    /// Computes prompts, each once, for all the attempts that will start from them.
-    pub fn prefill(&self, prompts: &Packed) -> Result<Vec<Prefix>> {
-        let layout = &prompts.layout;
-        let mut layers = Vec::with_capacity(self.layers.len());
-        let hidden = self.walk(self.embedded(&prompts.ids)?, &layout.positions, |_, qkv| {
-            layers.push(qkv.clone());
-            Ok(ops::attention(qkv, layout, self.shape())?)
-        })?;
-        let last: Vec<u32> = layout.bounds[1..].iter().map(|end| *end as u32 - 1).collect();
-        let logits = self.logits(&self.select(&hidden, last)?)?.to_vec2::<f32>()?;
-        layout
-            .bounds
-            .windows(2)
-            .zip(logits)
-            .map(|(w, logits)| {
-                let rows = layers.iter().map(|l| l.narrow(0, w[0], w[1] - w[0])).collect::<candle_core::Result<_>>()?;
-                Ok(Prefix { layers: rows, length: w[1] - w[0], logits })
-            })
-            .collect()
-    }
-
-    /// Appends one token to each running sequence and returns the logits of what comes next, (B, V), without gradients.
-    pub fn decode(&self, rows: &Rows, cache: &mut KvCache) -> Result<Tensor> {
-        let positions: Vec<usize> = rows.slots.iter().map(|s| cache.lengths[*s]).collect();
-        if let Some(i) = positions.iter().position(|p| *p >= cache.capacity) {
-            anyhow::bail!("slot {} is full: its cache holds {} tokens", rows.slots[i], cache.capacity);
-        }
-        for slot in &rows.slots {
-            cache.lengths[*slot] += 1;
-        }
-        let row_positions = Arc::new(positions.iter().map(|p| *p as u32).collect());
-        let places = CachePlaces { slots: Arc::new(rows.slots.clone()), positions: Arc::new(positions), capacity: cache.room };
-        let tokens = Arc::new(rows.tokens.clone());
-        let hidden = self.walk(self.embedded(&tokens)?, &row_positions, |layer, qkv| {
-            let (keys, values) = &cache.layers[layer];
-            ops::cache_write(keys, values, qkv, &places, self.shape())?;
-            Ok(ops::attention_step(qkv, keys, values, &places, self.shape())?)
-        })?;
-        self.logits(&hidden)
-    }
-
     /// The layers over embedded tokens (N, D): `attend(layer, qkv)` gets the rotated rows (N, (H + 2K) head_dim) and gives (N, H head_dim).
     fn walk(&self, mut x: Tensor, positions: &Arc<Vec<u32>>, mut attend: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
         for (i, layer) in self.layers.iter().enumerate() {
@@ -570,6 +455,10 @@ impl Decoder {
         let h = ops::rms_norm(x, &layer.post_norm, self.config.rms_norm_eps)?;
         Ok(ops::swiglu(&self.product(&layer.gate_up, &h, None)?)?)
     }
+}
+
+fn attention_shape(config: &Config) -> AttentionShape {
+    AttentionShape { heads: config.heads, kv_heads: config.kv_heads, head_dim: config.head_dim }
 }
 
 fn rope_table(config: &Config) -> RopeTable {

@@ -12,7 +12,7 @@ pub mod text;
 mod weights;
 
 pub use config::{Architecture, Config, RopeScaling, Shape};
-pub use decoder::{Against, Decoder, KvCache, NewToken, Packed, Parameter, Prefix, Rows, TokenStats};
+pub use decoder::{Against, Decoder, NewToken, Packed, PagedCache, Parameter, Piece, TokenStats};
 pub(crate) use decoder::{Checkpoints, MLP_ROWS};
 pub use kernels::Divergence;
 pub(crate) use kernels::{logits_held, logits_of_a_chunk};

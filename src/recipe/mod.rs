@@ -168,6 +168,8 @@ pub struct EvaluationTask {
 pub struct Execution {
     /// Attempts in flight at once.
     pub slots: usize,
+    /// Tokens of the cache of keys and values, over all attempts in flight; 0: as many as these can have, within half of the memory that is free.
+    pub cache_tokens: usize,
     /// Tokens of a training micro-batch at most.
     pub micro_batch_tokens: usize,
     /// Whether training computes layers again in the backward pass instead of keeping what is in them; `None`: where the model is large.
@@ -235,7 +237,7 @@ fn read(t: &mut Table) -> Recipe {
         }),
         evaluate: t.table("evaluate", read_evaluate).unwrap_or(Evaluate { tasks: Vec::new(), max_drop: None }),
         judge: t.table("judge", judged::read),
-        execution: t.table("execution", execution::read).unwrap_or_else(execution::default),
+        execution: t.table("execution", execution::read).unwrap_or_default(),
         resolved: toml::Table::new(),
     };
     t.refuse_unknown();

@@ -56,6 +56,14 @@ pub struct Served {
 pub struct Usage {
     /// Prompt tokens computed, each prompt counted as often as it was computed.
     pub prefilled: usize,
+    /// Prompt tokens that were there already, since another prompt began with them.
+    pub reused: usize,
+    /// Attempts whose memory was given away because there was none left.
+    pub preempted: usize,
+    /// Tokens of these that were computed again.
+    pub recomputed: usize,
+    /// Attempts that got a token in a step, over all steps; in each step there could have been as many as there are slots.
+    pub rows: usize,
     /// Steps of the whole batch; of a server, requests.
     pub steps: usize,
     /// Tokens sampled.

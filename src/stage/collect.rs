@@ -5,7 +5,6 @@
 use super::run::{Interrupted, Run, config};
 use super::ui::interrupt_requested;
 use crate::key::Key;
-use crate::model::{Config, KvCache};
 use crate::problem::Problem;
 use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::Sampler;
@@ -228,32 +227,6 @@ pub(super) fn capacity(rollout: &Rollout, problems: &[Arc<Problem>], positions: 
         longest = longest.max(rendered.tokens.len());
     }
     Ok((longest + rollout.params.max_tokens).min(positions))
-}
-
-/// The recipe's slots, for a cache of so many tokens in each. More than this machine's memory holds are refused here: the allocation that fails later would
-/// end the program.
-pub(super) fn slots(run: &Run, model: &Config, room: usize) -> Result<usize> {
-    let slots = run.recipe.execution.slots;
-    let one = KvCache::bytes(model, 1, room);
-    // Half of the address space is the limit of any allocation.
-    let memory = memory().unwrap_or(isize::MAX as usize);
-    let most = memory / one.max(1);
-    config(if slots <= most {
-        Ok(())
-    } else {
-        Err(anyhow!(
-            "execution.slots must be at most {most} here, got {slots}: each takes {one} bytes for {room} tokens, this machine has {:.1} GB of memory",
-            memory as f64 / 1e9
-        ))
-    })?;
-    Ok(slots)
-}
-
-/// Bytes of memory that this machine has, where it tells.
-fn memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? * 1024)
 }
 
 #[cfg(test)]

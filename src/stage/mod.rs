@@ -3,6 +3,7 @@
 //! A stage reads only folders of earlier stages and writes one folder of its own, whose last file is `DONE`. Running the same command
 //! again goes on where the last one ended. No formula lives here.
 
+mod cache;
 mod chain;
 mod collect;
 mod decontaminate;

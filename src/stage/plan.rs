@@ -7,7 +7,7 @@ use super::doctor::free_memory;
 use super::problems::{self, Origin, generated_problems};
 use super::{evaluate, filter, sample, show};
 use crate::hub;
-use crate::model::{self, Config, KvCache, LoraSettings, text::Text};
+use crate::model::{self, Config, LoraSettings, text::Text};
 use crate::publish;
 use crate::recipe::{DataPart, EvaluationTask, Grpo, Method, Model, Recipe, Sft};
 use crate::report::text::{self, size, thousands};
@@ -122,8 +122,13 @@ pub fn plan(recipe: &Recipe, run: &Path, ask: &Ask) -> Result<String> {
         }
     }
     let left: Vec<f64> = stages.iter().filter(|s| s.is_open()).filter_map(|s| s.seconds(rate)).collect();
-    let left =
-        if left.is_empty() { "unknown".to_owned() } else { format!("{} for what is known and not done", duration(left.iter().sum())) };
+    let left = if stages.iter().all(|s| !s.is_open()) {
+        "none, all is done".to_owned()
+    } else if left.is_empty() {
+        "unknown".to_owned()
+    } else {
+        format!("{} for what is known and not done", duration(left.iter().sum()))
+    };
     let mut lines =
         vec![format!("time: {left}; the products alone at {:.0} GFLOP/s, measured just now, every sequence at full length", rate / 1e9)];
     lines.extend(downloads.iter().map(|id| format!("download: {id} (not in the cache)")));
@@ -483,10 +488,10 @@ pub(super) fn sampling_bytes(config: &Config) -> usize {
     (config.parameters() + twice) * size_of::<f32>()
 }
 
-/// Bytes of a sampler's cache for attempts of so many tokens, and 256 for a prompt, in as many slots as the recipe has.
+/// Bytes of a sampler's cache for attempts of so many tokens, and 256 for a prompt.
 pub(super) fn cache_bytes(config: &Config, recipe: &Recipe, max_tokens: usize) -> usize {
     let room = (max_tokens + 256).min(config.max_positions);
-    KvCache::bytes(config, recipe.execution.slots, room)
+    super::cache::bytes(&recipe.execution, config, room, free_memory())
 }
 
 /// A model's configuration where it can be had without a download: of a folder, or in the cache, be the weights there or not.

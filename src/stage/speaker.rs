@@ -2,7 +2,8 @@
 //!
 //! Sampling and evaluation open it here and are the same from then on.
 
-use super::collect::{capacity, slots};
+use super::cache;
+use super::collect::capacity;
 use super::models::{self, Loaded, Origin};
 use super::run::{Run, config};
 use super::ui::interrupt_requested;
@@ -74,8 +75,9 @@ impl Speaker {
         match self.kind {
             Kind::Local { decoder, text, .. } => {
                 let room = room(decoder.config().max_positions)?;
-                let slots = slots(run, decoder.config(), room)?;
-                Ok(Box::new(LocalSampler::fixed(*decoder, text, slots, room)?))
+                let execution = &run.recipe.execution;
+                let config = decoder.config().clone();
+                Ok(Box::new(cache::sized(LocalSampler::fixed(*decoder, text, execution.slots, room)?, execution, &config)?))
             }
             Kind::Server(served) => {
                 let execution = &run.recipe.execution;

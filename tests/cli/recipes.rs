@@ -84,8 +84,8 @@ fn settings_that_cannot_mean_anything_are_refused() {
         ("teacher.phase[1].overlong_penalty={buffer=0,factor=1.0}", "overlong_penalty.buffer must be from 1 to max_tokens, got 0"),
         ("teacher.phase[1].epsilon=0.0", "teacher.phase[1].epsilon must be more than 0, got 0"),
         ("sample.max_tokens=128", "max_tokens 128 leaves no room for a prompt in the model's 128 positions"),
-        ("execution.slots=1000000000000", "here, got 1000000000000: each takes "),
-        ("execution.slots=9223372036854775807", "here, got 9223372036854775807: each takes "),
+        ("execution.slots=0", "execution.slots must be from 1 to 65536, got 0"),
+        ("execution.slots=9223372036854775807", "execution.slots must be from 1 to 65536, got 9223372036854775807"),
     ]
     .into_iter()
     .enumerate()

@@ -10,16 +10,18 @@ mod divergence;
 mod elementwise;
 mod head;
 mod norm;
+mod paged;
 mod panels;
 
 pub(crate) use adam8::{BLOCK as MOMENT_BLOCK, Moments};
 pub(crate) use addition::{Addition, add, add_backward, dropout};
-pub(crate) use attention::{AttentionShape, CACHE_BLOCK, Places, attention, attention_backward, attention_step, write_keys, write_values};
+pub(crate) use attention::{AttentionShape, attention, attention_backward};
 pub use divergence::Divergence;
 use elementwise::scatter_add_rows;
 pub(crate) use elementwise::{add_rows, exp, gather_rows, rope, swiglu, swiglu_backward};
 pub(crate) use head::{COLUMNS, Kept, Reference, Stats, logits_held, logits_of_a_chunk, token_stats, token_stats_backward};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
+pub(crate) use paged::{PAGE, Pages, Span, attention_over_pages};
 pub(crate) use panels::Panels;
 
 use gemm::Parallelism;

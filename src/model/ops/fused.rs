@@ -10,9 +10,9 @@ pub(crate) use adamw::{AdamWStep, Moments8, adamw, adamw_8bit};
 pub(super) use added::Added;
 pub(super) use rounded::Rounded;
 
-use super::{CachePlaces, Reference, RopeTable, kernels};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp2, Layout, Result, Shape, Storage, Tensor};
-use kernels::{AttentionShape, COLUMNS, Mat, Places};
+use super::{Reference, RopeTable, kernels};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use kernels::{AttentionShape, COLUMNS, Mat, Pages, Span};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The elements of a contiguous f32 operand.
@@ -492,52 +492,24 @@ impl CustomOp2 for TokenStats {
     }
 }
 
-pub(super) struct CacheWrite {
-    pub places: CachePlaces,
-    pub shape: AttentionShape,
-    /// Values instead of keys.
-    pub values: bool,
-}
-
-impl InplaceOp2 for CacheWrite {
-    fn name(&self) -> &'static str {
-        "cache_write"
-    }
-
-    fn cpu_fwd(&self, dst: &mut CpuStorage, dst_l: &Layout, rows: &CpuStorage, rows_l: &Layout) -> Result<()> {
-        let (cache, rows) = (slice_mut(dst, dst_l)?, slice(rows, rows_l)?);
-        let write = if self.values { kernels::write_values } else { kernels::write_keys };
-        write(cache, rows, &places(&self.places), self.shape);
-        Ok(())
-    }
-}
-
-pub(super) struct AttentionStep {
-    pub places: CachePlaces,
+/// To be made only where the promises of `attention_over_pages` are kept.
+pub(super) struct OverPages<'a> {
+    pub pages: &'a Pages,
+    pub spans: &'a [Span<'a>],
     pub shape: AttentionShape,
 }
 
-impl CustomOp3 for AttentionStep {
+impl CustomOp1 for OverPages<'_> {
     fn name(&self) -> &'static str {
-        "attention_step"
+        "attention_over_pages"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let out = kernels::attention_step(slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?, &places(&self.places), self.shape);
-        output(out, (self.places.slots.len(), self.shape.heads * self.shape.head_dim))
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let qkv = slice(s, l)?;
+        // SAFETY: `ops::attention_over_pages`, which alone makes this, has the same promises from its caller.
+        let out = unsafe { kernels::attention_over_pages(qkv, self.pages, self.spans, self.shape) };
+        output(out, (qkv.len() / self.shape.width(), self.shape.heads * self.shape.head_dim))
     }
-}
-
-fn places(p: &CachePlaces) -> Places<'_> {
-    Places { slots: &p.slots, positions: &p.positions, capacity: p.capacity }
 }
 
 fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {

@@ -268,25 +268,13 @@ pub(crate) fn linear_with_backward_from(
     x.apply_op3(a, b, fused::Backwards { op, dy: dy.detach() })?.backward()
 }
 
-/// The number of positions in a cache is a multiple of this.
-pub(crate) use kernels::CACHE_BLOCK;
+pub(crate) use kernels::{PAGE, Pages, Span};
 
-/// Rows of a step or of a prefix, and where they live in the cache.
-#[derive(Clone, Debug)]
-pub(crate) struct CachePlaces {
-    pub slots: Arc<Vec<usize>>,
-    pub positions: Arc<Vec<usize>>,
-    pub capacity: usize,
-}
-
-/// Writes keys and values of `rows` (N, (H + 2K) head_dim) in place into `keys` and `values`, both of slots * K * capacity * head_dim numbers.
-pub(crate) fn cache_write(keys: &Tensor, values: &Tensor, rows: &Tensor, places: &CachePlaces, shape: AttentionShape) -> Result<()> {
-    keys.inplace_op2(rows, &fused::CacheWrite { places: places.clone(), shape, values: false })?;
-    values.inplace_op2(rows, &fused::CacheWrite { places: places.clone(), shape, values: true })
-}
-
-/// Attention of one new token per row to its slot of the cache, its own entry included; no gradient. (B, H head_dim)
+/// Appends rows `qkv` (N, (H + 2K) head_dim) to their sequences' pages and attends to all that is there; no gradient. (N, H head_dim)
+///
+/// # Safety
+/// A page that rows are written to belongs to their span alone, and nobody writes to any other page of the spans meanwhile.
 #[expect(clippy::disallowed_methods, reason = "decoding has no gradient; what is trained goes through `attention`")]
-pub(crate) fn attention_step(qkv: &Tensor, keys: &Tensor, values: &Tensor, places: &CachePlaces, shape: AttentionShape) -> Result<Tensor> {
-    qkv.apply_op3_no_bwd(keys, values, &fused::AttentionStep { places: places.clone(), shape })
+pub(crate) unsafe fn attention_over_pages(qkv: &Tensor, pages: &Pages, spans: &[Span], shape: AttentionShape) -> Result<Tensor> {
+    qkv.apply_op1_no_bwd(&fused::OverPages { pages, spans, shape })
 }

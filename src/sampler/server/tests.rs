@@ -164,7 +164,7 @@ fn every_attempt_comes_once_under_a_seed_of_its_own() {
     let (found, result) = run(&mut sampler, &params, 20, 3);
     result.unwrap();
     assert_all(&found, 20, 3);
-    assert_eq!(sampler.usage(), Usage { prefilled: 180, steps: 60, sampled: 300 });
+    assert_eq!(sampler.usage(), Usage { prefilled: 180, steps: 60, sampled: 300, ..Usage::default() });
     let asked = log.lock().unwrap().clone();
     let seeds: BTreeSet<u64> = asked.iter().map(|a| a.body["seed"].as_u64().unwrap()).collect();
     assert_eq!((asked.len(), seeds.len()), (60, 60));

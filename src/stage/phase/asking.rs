@@ -1,6 +1,7 @@
 //! The problems of a phase that asks its model for attempts, and how they are asked.
 
-use super::super::collect::{capacity, slots};
+use super::super::cache;
+use super::super::collect::capacity;
 use super::super::problems::ProblemSet;
 use super::super::rules::rules;
 use super::Job;
@@ -41,7 +42,8 @@ impl Asking {
 
     /// A sampler of the model that is trained, with its weights as they are at each step.
     pub fn sampler(&self, job: &Job, learner: &Learner, text: &Arc<Text>) -> Result<LocalSampler> {
-        let slots = slots(job.run, learner.decoder().config(), self.room)?;
-        LocalSampler::new(learner.decoder(), text.clone(), slots, self.room)
+        let execution = &job.run.recipe.execution;
+        let sampler = LocalSampler::new(learner.decoder(), text.clone(), execution.slots, self.room)?;
+        cache::sized(sampler, execution, learner.decoder().config())
     }
 }

@@ -1,6 +1,7 @@
 //! What a phase shows of itself as it goes on: a line of metrics for each step, a bar, and a few held-out problems that are answered again and again.
 
-use super::super::collect::{capacity, slots};
+use super::super::cache;
+use super::super::collect::capacity;
 use super::super::problems::evaluation;
 use super::super::rules::rules;
 use super::super::run::Run;
@@ -140,8 +141,10 @@ fn probes(job: &Job, learner: &Learner, text: &Arc<Text>, steps: usize, resume: 
         reward: RewardPreset::SimplerlZoo,
     };
     let room = capacity(&rollout, &problems, learner.decoder().config().max_positions)?;
-    let sampler =
-        LocalSampler::new(learner.decoder(), text.clone(), slots(job.run, learner.decoder().config(), room)?.min(problems.len()), room)?;
+    let mut execution = job.run.recipe.execution.clone();
+    execution.slots = execution.slots.min(problems.len());
+    let sampler = LocalSampler::new(learner.decoder(), text.clone(), execution.slots, room)?;
+    let sampler = cache::sized(sampler, &execution, learner.decoder().config())?;
     let mut lines = Lines::open(job.run.folder(&job.stage).join("probes.jsonl"))?;
     lines.keep_lines(|line| line["step"].as_u64().is_some_and(|s| s <= resume as u64 && resume > 0))?;
     Ok(Some(Probes { rollout, sampler, problems, lines, every: wanted.steps.unwrap_or((steps / 8).max(1)) }))
