@@ -6,6 +6,7 @@ use super::run::{Interrupted, Run, config};
 use super::ui::interrupt_requested;
 use crate::key::Key;
 use crate::problem::Problem;
+use crate::report::text::thousands;
 use crate::rollout::{Ask, Judged, Rollout};
 use crate::sampler::Sampler;
 use crate::shard::{Entry, Journal, Manifest, Place, SealOptions, Source, TokenRecord, Tokens, seal, traces};
@@ -100,7 +101,7 @@ impl Collection<'_> {
         bar.reset_eta();
         let all = (0..self.problems.len()).flat_map(|p| (0..self.attempts).map(move |a| (p, a)));
         let mut missing = all.filter(|key| !have.contains_key(key) && !places.contains_key(key)).collect::<Vec<_>>().into_iter();
-        let (begin, before) = (Instant::now(), sampler.usage().sampled);
+        let (begin, before) = (Instant::now(), sampler.usage());
         let mut pending: Vec<Entry> = Vec::new();
         let mut tokens = 0;
         let mut flush = |pending: &mut Vec<Entry>, places: &mut BTreeMap<(usize, u32), Place>| -> Result<()> {
@@ -136,7 +137,16 @@ impl Collection<'_> {
         bar.finish_and_clear();
         sampler.remarks().into_iter().for_each(|remark| self.run.ui.say(remark));
         sampled.and(flushed)?;
-        let sampled = sampler.usage().sampled - before;
+        let usage = sampler.usage();
+        let sampled = usage.sampled - before.sampled;
+        let again = usage.preempted - before.preempted;
+        if again > 0 {
+            self.run.ui.say(&format!(
+                "{}: the cache was full {again} times, and {} tokens were computed a second time; with more execution.cache_tokens or fewer slots they are not",
+                self.label,
+                thousands(usage.recomputed - before.recomputed)
+            ));
+        }
         let new = places.keys().filter(|key| !have.contains_key(*key)).count();
         if ((have.len() + new) as u64) < total {
             bail!(Interrupted);

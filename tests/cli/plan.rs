@@ -37,11 +37,11 @@ fn the_figures_of_the_tiny_recipe_are_those_worked_out_by_hand() {
     let traces = stage(&plan, "traces");
     // 2,000 problems, 2 attempts of 40 tokens.
     assert_eq!(traces["tokens"], 160_000);
-    // Keys and values of 2 layers, 256 slots, 2 heads of 24, 128 positions (40 and a prompt would be 296), 4 bytes.
-    assert_eq!(traces["cache_bytes"], 2 * 2 * 256 * 2 * 24 * 128 * 4);
-    assert_eq!(traces["cache_bytes"], 25_165_824);
+    // Keys and values of 2 layers, 256 slots and a prompt, 2 heads of 24, 128 positions (40 and a prompt would be 296), 4 bytes.
+    assert_eq!(traces["cache_bytes"], 2 * 2 * 257 * 2 * 24 * 128 * 4);
+    assert_eq!(traces["cache_bytes"], 25_264_128);
     // Its embedding is tied: it is there as a table and as the head.
-    assert_eq!(traces["memory_bytes"], 25_165_824 + 4 * (teacher + vocab * 96));
+    assert_eq!(traces["memory_bytes"], 25_264_128 + 4 * (teacher + vocab * 96));
     assert_eq!(traces["disk_bytes"], 800_000);
     // 80 steps of 16 groups of 8, 40 tokens.
     assert_eq!(stage(&plan, "teacher/grpo")["tokens"], 409_600);
@@ -85,8 +85,8 @@ fn a_configuration_alone_is_enough_in_a_folder_or_in_the_cache() {
         assert_eq!((&traces["parameters"], &plan["downloads"]), (&json!(PARAMETERS), &downloads), "{model}");
         // The file has 3 problems: 5 attempts each, 100 tokens.
         assert_eq!(traces["tokens"], 1_500);
-        // 3 layers, 128 slots, 2 heads of 16, 100 tokens and 256 for the prompt, in blocks of 16.
-        let cache = 2 * 3 * 128 * 2 * 16 * 368 * 4;
+        // 3 layers, 128 slots and a prompt, 2 heads of 16, 100 tokens and 256 for the prompt, in pages of 16.
+        let cache = 2 * 3 * 129 * 2 * 16 * 368 * 4;
         assert_eq!((&traces["cache_bytes"], &traces["memory_bytes"]), (&json!(cache), &json!(cache + 4 * PARAMETERS)), "{model}");
         assert!(traces["what"].as_str().expect("text").starts_with("3 problems x 5 attempts"), "{traces:#}");
     }
