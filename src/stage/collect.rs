@@ -141,8 +141,9 @@ impl Collection<'_> {
         let sampled = usage.sampled - before.sampled;
         let again = usage.preempted - before.preempted;
         if again > 0 {
+            let attempts = if again == 1 { "an attempt".to_owned() } else { format!("attempts {} times", thousands(again)) };
             self.run.ui.say(&format!(
-                "{}: the cache was full {again} times, and {} tokens were computed a second time; with more execution.cache_tokens or fewer slots they are not",
+                "{}: the cache was full, and {attempts} gave room to others; {} tokens were computed a second time, which more execution.cache_tokens or fewer slots would save",
                 self.label,
                 thousands(usage.recomputed - before.recomputed)
             ));

@@ -95,8 +95,8 @@ fn execution_keys_are_free() {
 #[test]
 fn a_cache_that_is_too_small_costs_time_and_changes_nothing() {
     let place = Place::with_run();
-    let tight = place.distill("run tiny.toml --run tight --set execution.cache_tokens=1 --set execution.slots=40").ok();
-    assert!(tight.stderr.contains("traces: the cache was full "), "{tight:?}");
+    let tight = place.distill("run tiny.toml --run tight --set execution.cache_tokens=160 --set execution.slots=40").ok();
+    assert!(tight.stderr.contains("sample: the cache was full, and "), "{tight:?}");
     for file in ["traces/00000.jsonl.zst", "traces/00000.tokens.zst", "teacher/grpo/model.safetensors", "student/grpo/model.safetensors"] {
         assert!(place.read(&format!("tight/{file}")) == place.read(&format!("run/{file}")), "{file}");
     }
