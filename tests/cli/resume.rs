@@ -97,7 +97,7 @@ fn a_cache_that_is_too_small_costs_time_and_changes_nothing() {
     let place = Place::with_run();
     let tight = place.distill("run tiny.toml --run tight --set execution.cache_tokens=160 --set execution.slots=40").ok();
     assert!(tight.stderr.contains("sample: the cache was full, and "), "{tight:?}");
-    for file in ["traces/00000.jsonl.zst", "traces/00000.tokens.zst", "teacher/grpo/model.safetensors", "student/grpo/model.safetensors"] {
+    for file in ["traces/00000.jsonl.zst", "traces/00000.tokens.zst", "teacher/grpo/model.safetensors", "student/sft/model.safetensors"] {
         assert!(place.read(&format!("tight/{file}")) == place.read(&format!("run/{file}")), "{file}");
     }
     let plan = |set: &str| {
